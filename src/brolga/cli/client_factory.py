@@ -6,53 +6,41 @@ import os
 import random
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from brolga.cli.config_file import choose_upload_style
+from brolga.cli.options import DEFAULT_JOBS
 from brolga.cli.output import print_warning
 
 if TYPE_CHECKING:
     from brolga.auth import Keychain
-    from brolga.cli.upload_options import UploadFlags
+    from brolga.cli.options import ConnectionOptions, UploadFlags
     from brolga.client import Client
     from brolga.protocol import Credentials
     from brolga.spec.reference import Repository
+    from brolga.stores.location import ImageRef
 
 
-DEFAULT_JOBS: Final = 4
 _MAX_PASSWORD: Final = 65536  # bytes
 _M_ARENA_MAX: Final = -8  # mallopt(3)
 _FILES: Final = ("ca_cert", "client_cert", "client_key")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConnectionOptions:
-    """The flags of the transport and of the credentials."""
-
-    insecure: bool
-    ca_cert: str | None
-    client_cert: str | None
-    client_key: str | None
-    timeout: float
-    username: str | None = None
-    password_stdin: bool = False
 
 
 def open_client(
     connection: ConnectionOptions,
     *,
     jobs: int = DEFAULT_JOBS,
-    registry: str = "",
+    target: ImageRef | Repository | None = None,
     upload_opts: UploadFlags | None = None,
     spool: str | bool = False,
 ) -> Client:
     """Return the client that the flags describe; close it at the end.
 
     It pushes `jobs` blobs in parallel, as `upload_opts` says, or with `spool` alone. A registry's
-    warnings are printed on stderr. If `registry` is given, the credentials of --username and of the
-    environment are only for that registry.
+    warnings are printed on stderr. If `target` is given, the credentials of --username and of the
+    environment are only for its registry.
 
     Raises UsageError for an invalid certificate, key, password, proxy or config file.
     """
@@ -61,14 +49,18 @@ def open_client(
 
     files = {name: getattr(connection, name) or None for name in _FILES}
     uploads, retry = UploadOptions(jobs=jobs, spool=spool), None
-    if flags := upload_opts:
+    if upload_opts:
         use_one_malloc_arena()
-        style, _ = choose_upload_style(flags.upload_style)
-        uploads = UploadOptions(jobs=jobs, style=style, window=flags.window, spool=flags.spool)
-        retry = Retry(
-            attempts=flags.retries + 1, max_elapsed_s=flags.retry_time, jitter=random.random
+        style, _ = choose_upload_style(upload_opts.upload_style)
+        uploads = UploadOptions(
+            jobs=jobs, style=style, window=upload_opts.window, spool=upload_opts.spool
         )
-    credentials = _credentials(connection, registry)
+        retry = Retry(
+            attempts=upload_opts.retries + 1,
+            max_elapsed_s=upload_opts.retry_time,
+            jitter=random.random,
+        )
+    credentials = _credentials(connection, target)
     transport = TransportOptions(
         insecure=connection.insecure, timeout_s=connection.timeout, **files
     )
@@ -81,10 +73,10 @@ def open_client(
             on_warning=print_warning,
         )
     except OSError as error:
-        given = [f"--{name.replace('_', '-')}" for name, path in files.items() if path]
-        if not given:
+        flags = [f"--{name.replace('_', '-')}" for name, path in files.items() if path]
+        if not flags:
             raise
-        raise click.UsageError(f"{', '.join(given)}: {error}") from error
+        raise click.UsageError(f"{', '.join(flags)}: {error}") from error
     except ValueError as error:  # a proxy of the environment
         raise click.UsageError(str(error)) from error
 
@@ -116,16 +108,20 @@ class _RegistryKeychain:
         return self.credentials if is_mine else self.others.find(repository)
 
 
-def _credentials(connection: ConnectionOptions, registry: str) -> Keychain | Credentials:
+def _credentials(
+    connection: ConnectionOptions, target: ImageRef | Repository | None
+) -> Keychain | Credentials:
     """Return the credentials of the flags, else the default keychain."""
     from brolga.auth import default_keychain
+    from brolga.stores.location import registry_of
 
+    registry = registry_of(target) if target else ""
     if connection.username is None:
         return default_keychain(registry)
-    given = make_credentials(connection.username, read_password(), "--username")
+    credentials = make_credentials(connection.username, read_password(), "--username")
     if not registry:
-        return given
-    return _RegistryKeychain(registry, given, default_keychain(registry))
+        return credentials
+    return _RegistryKeychain(registry, credentials, default_keychain(registry))
 
 
 def make_credentials(username: str, password: str, origin: str) -> Credentials:
@@ -142,16 +138,15 @@ def make_credentials(username: str, password: str, origin: str) -> Credentials:
 def read_password() -> str:
     """Return the first line of stdin, without its line ending. Raises UsageError."""
     if sys.stdin is None or sys.stdin.closed:
-        _refuse_password("stdin is closed")
+        raise click.UsageError("--password-stdin: stdin is closed")
     if os.isatty(sys.stdin.fileno()):
-        _refuse_password("stdin is a terminal, which would show it: pipe it in")
+        raise click.UsageError(
+            "--password-stdin: stdin is a terminal, which would show it: pipe it in"
+        )
     line = sys.stdin.buffer.readline(_MAX_PASSWORD)
     password = line.removesuffix(b"\n").removesuffix(b"\r")
     if not password or len(line) == _MAX_PASSWORD:
-        _refuse_password("the first line of stdin is " + ("too long" if password else "empty"))
+        problem = "too long" if password else "empty"
+        raise click.UsageError(f"--password-stdin: the first line of stdin is {problem}")
     # The bytes are sent unchanged, whatever their encoding.
     return password.decode("utf-8", "surrogateescape")
-
-
-def _refuse_password(why: str) -> NoReturn:
-    raise click.UsageError(f"--password-stdin: {why}")

@@ -1,24 +1,44 @@
-"""The config file: how to upload to each registry. An unknown setting is an error.
+"""Upload styles, of the flag and of the config file. An unknown setting is an error.
 
 [registry."registry.example:5000"]
 upload-style = "chunked:16MiB"
 """
 
-from __future__ import annotations
-
 import os
 import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Final
 
 import click
 
-from brolga.cli.upload_options import UploadStyle, parse_style
+from brolga.cli.params import parse_size
 from brolga.errors import InvalidReference, excerpt
 from brolga.spec.reference import Repository
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+_CHUNKED: Final = "chunked"
+_STYLES: Final = ("auto", "streamed", "put", _CHUNKED)
+
+
+@dataclass(frozen=True)
+class UploadStyle:
+    """An upload style: the text that the user wrote, and the value that `Client` takes."""
+
+    text: str
+    value: str
+
+
+def parse_style(text: str) -> UploadStyle:
+    """Return an upload style: auto, streamed, put or chunked[:SIZE]. Raises ValueError."""
+    if text in _STYLES:
+        return UploadStyle(text, text)
+    name, _, size = text.partition(":")
+    if name != _CHUNKED:
+        raise ValueError(f"{text!r} is not an upload style: {', '.join(_STYLES)}[:SIZE]")
+    if not (chunk := parse_size(size)):
+        raise ValueError(f"invalid upload style {text!r}: a chunk has at least one byte")
+    return UploadStyle(text, f"{_CHUNKED}:{chunk}")
 
 
 def choose_upload_style(

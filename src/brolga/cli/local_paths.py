@@ -1,34 +1,24 @@
 """Layouts and archives on this machine: arguments, checks before the work, and output."""
 
-from __future__ import annotations
-
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import click
 
+from brolga.cli.options import ConnectionOptions, UploadFlags
 from brolga.cli.output import print_result
-from brolga.cli.source import check_stdin
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from brolga.cli.client_factory import ConnectionOptions
-    from brolga.cli.upload_options import UploadFlags
-    from brolga.spec.digest import Digest
-    from brolga.spec.reference import Repository
-    from brolga.stores.location import ImageRef, LocalRef
-
+from brolga.errors import SourceError
+from brolga.spec.digest import Digest
+from brolga.spec.reference import Repository
+from brolga.stores.location import ImageRef, LocalRef, is_archive, is_pipe, parse_image_ref
 
 _PREFIXES = ("oci:", "oci-archive:", "docker-archive:")
 
 
 def parse_local_ref(text: str) -> LocalRef | None:
     """Return the place if the text has one of the prefixes, else None. Raises InvalidReference."""
-    from brolga.stores.location import LocalRef, parse_image_ref
-
     place = parse_image_ref(text) if text.startswith(_PREFIXES) else None
     return place if isinstance(place, LocalRef) else None
 
@@ -38,8 +28,6 @@ def archive_ref(file: str, name: ImageRef) -> LocalRef:
 
     Raises UsageError if the name is not of a registry.
     """
-    from brolga.stores.location import LocalRef
-
     if isinstance(name, LocalRef):
         raise click.UsageError(f"--output: {name} is not the name of an image in a registry")
     return LocalRef("docker-archive", file, f"{name.repository}:{name.tag}" if name.tag else "")
@@ -58,24 +46,28 @@ def spool_beside(file: str | None, upload_opts: UploadFlags) -> UploadFlags:
 
 def parse_source_path(path: str) -> LocalRef:
     """Return the source of a push: a directory is a layout, anything else an archive."""
-    from brolga.stores.location import LocalRef
-
     is_directory = os.path.isdir(path)  # noqa: PTH112 - Path's raises if a parent is closed to us
     return parse_local_ref(path) or LocalRef("oci" if is_directory else "archive", path)
 
 
 def check_source(place: ImageRef | Repository, connection: ConnectionOptions) -> None:
     """Raise UsageError or SourceError if the source is stdin, and stdin is not usable."""
-    from brolga.stores.location import is_pipe
-
     if is_pipe(place):
         check_stdin(connection)
 
 
+def check_stdin(connection: ConnectionOptions) -> None:
+    """Raise UsageError or SourceError if stdin cannot be a source."""
+    if connection.password_stdin:
+        raise click.UsageError("--password-stdin and - both want stdin: name a file")
+    if sys.stdin is None or sys.stdin.closed:
+        raise SourceError("stdin is closed")
+    if os.isatty(sys.stdin.fileno()):
+        raise click.UsageError("stdin is a terminal: pipe the bytes in, or name a file")
+
+
 def check_target(place: ImageRef | Repository, *, as_json: bool = False) -> None:
     """Raise UsageError if the target is an archive that cannot be written."""
-    from brolga.stores.location import LocalRef, is_archive
-
     if not (isinstance(place, LocalRef) and is_archive(place)):
         return
     if not place.is_pipe:
@@ -116,8 +108,6 @@ def print_ref(
     `done` is the participle for the error if printing fails; `more` is added to the JSON object.
     `digest` is the manifest's, which a docker archive does not keep.
     """
-    from brolga.stores.location import is_pipe
-
     if is_pipe(place):
         return
     digest = place.digest or digest

@@ -1,24 +1,18 @@
-"""What verbs that change an image share: reading it, and the name and output of the result."""
+"""Shared by verbs that change an image: how they read it, and name and print the result."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
 from brolga.cli.local_paths import check_target, print_ref
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from brolga.client import Client
-    from brolga.images import ImageIndex, Tree
-    from brolga.spec.digest import Digest
-    from brolga.spec.platform import Platform
-    from brolga.spec.reference import Repository
-    from brolga.stores.location import ImageRef
-
+from brolga.client import Client
+from brolga.images import ImageIndex, Tree, creation_time
+from brolga.spec.digest import Digest
+from brolga.spec.platform import Platform
+from brolga.spec.reference import Repository
+from brolga.stores.location import ImageRef, LocalRef, is_archive, parse_image_ref
 
 # image-spec annotations.md, Pre-Defined Annotation Keys.
 BASE_DIGEST: Final = "org.opencontainers.image.base.digest"
@@ -27,8 +21,6 @@ BASE_NAME: Final = "org.opencontainers.image.base.name"
 
 def check_clock() -> None:
     """Raise UsageError if SOURCE_DATE_EPOCH is not a valid timestamp."""
-    from brolga.images import creation_time
-
     try:
         creation_time()
     except ValueError as error:
@@ -41,8 +33,6 @@ def result_ref(source: ImageRef, tag: str | None) -> ImageRef | Repository:
     If that has a digest, return its repository: the result is pushed by its own digest. Raises
     InvalidReference, and UsageError for an archive, which cannot be changed in place.
     """
-    from brolga.stores.location import LocalRef, is_archive, parse_image_ref
-
     ref = source if tag is None else parse_image_ref(tag)
     if isinstance(ref, LocalRef):
         if tag is None and (is_archive(ref) or not ref.name):
@@ -57,8 +47,6 @@ def result_ref(source: ImageRef, tag: str | None) -> ImageRef | Repository:
 
 def refuse_archive(target: ImageRef | Repository) -> None:
     """Raise UsageError for an archive, which is written once, with one image or index."""
-    from brolga.stores.location import is_archive
-
     if is_archive(target):
         raise click.UsageError(
             f"{target} is an archive, which is written once, as a whole: copy it to oci:DIR first"
@@ -77,8 +65,6 @@ def get_tree(
 
     `compress_layers` is as in `Client.get`. Raises UsageError if an image would replace its index.
     """
-    from brolga.images import ImageIndex
-
     tree = client.get(source, compress_layers=compress_layers, platform=platform)
     if platform is None or not isinstance(tree, ImageIndex):
         return tree
@@ -92,8 +78,6 @@ def get_tree(
 
 def get_index(client: Client, source: ImageRef) -> ImageIndex:
     """Return the index that `source` names. Raises UsageError if it is an image."""
-    from brolga.images import ImageIndex
-
     tree = client.get(source)
     if isinstance(tree, ImageIndex):
         return tree
@@ -111,7 +95,7 @@ def expected_digest(
     return original.digest if target == source and source.digest is None else None
 
 
-def push_and_print(  # noqa: PLR0913 - what goes where, and how it is printed
+def push_and_print(  # noqa: PLR0913 - an image, its place, and its output
     client: Client,
     target: ImageRef | Repository,
     tree: Tree,

@@ -1,32 +1,54 @@
-"""Options that verbs share, as decorators.
-
-A group of options reaches the verb as one value: `connection` as `connection`, a
-`ConnectionOptions`, `layer` as `layer_opts`, a `LayerOptions`, and `upload` as `upload_opts`, an
-`UploadFlags`.
-"""
-
-from __future__ import annotations
+"""Options that verbs share, as decorators; a group of options reaches a verb as one value."""
 
 import os
+from collections.abc import Callable, Container
 from dataclasses import dataclass, fields
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
 from brolga.cli.click_ext import MAY_BE_EMPTY
-from brolga.cli.client_factory import DEFAULT_JOBS, ConnectionOptions
-from brolga.cli.params import PlatformChoiceType, SecondsType, parse_pairs
-from brolga.cli.upload_options import SizeType, StyleType, UploadFlags
+from brolga.cli.config_file import UploadStyle, parse_style
+from brolga.cli.params import (
+    Parsed,
+    parse_pairs,
+    parse_platform_choice,
+    parse_seconds,
+    parse_size,
+)
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Function = Callable[..., Any]
+Function = Callable[..., Any]
 
 
-_RETRY_TIME_S: Final = 3600
-_RETRIES: Final = 4
+DEFAULT_JOBS: Final = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionOptions:
+    """The flags of the transport and of the credentials.
+
+    Raises UsageError if flags contradict one another.
+    """
+
+    insecure: bool
+    ca_cert: str | None
+    client_cert: str | None
+    client_key: str | None
+    timeout: float
+    username: str | None = None
+    password_stdin: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the combination."""
+        if self.username is not None and not self.password_stdin:
+            raise click.UsageError("--username needs --password-stdin")
+        if self.password_stdin and self.username is None:
+            raise click.UsageError("--password-stdin needs --username")
+        if ":" in (self.username or ""):
+            raise click.UsageError("--username: a name cannot have a colon")  # RFC 7617, section 2
+        if self.client_key and not self.client_cert:
+            raise click.UsageError("--client-key needs --client-cert")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +59,38 @@ class LayerOptions:
     media_type: str | None = None
     threads: int | None = None
     progress: str = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadFlags:
+    """The flags of uploads.
+
+    `window` is in bytes; `spool` is a directory, True for the system's, or False. `upload_style`
+    is None if the flag was not given. `retry_time` is in seconds.
+    """
+
+    window: int
+    spool: str | bool
+    upload_style: UploadStyle | None
+    retries: int
+    retry_time: float
+
+
+def _group(name: str, cls: type, *options: Function, own: Container[str] = ()) -> Function:
+    """Return a decorator: the verb gets `options` as a `cls`, except its `own` parameters."""
+    names = [field.name for field in fields(cls) if field.name not in own]
+
+    def add_options(verb: Function) -> Function:
+        @wraps(verb)
+        def grouped(**params: Any) -> object:  # noqa: ANN401 - the parameters of any verb
+            value = cls(**{each: params.pop(each) for each in names})
+            return verb(**{name: value}, **params)
+
+        for option in reversed(options):
+            grouped = option(grouped)
+        return grouped
+
+    return add_options
 
 
 def _refuse_password(_context: click.Context, _param: click.Parameter, value: str | None) -> None:
@@ -61,7 +115,7 @@ _TRANSPORT_OPTIONS: Final = (
     ),
     click.option(
         "--timeout",
-        type=SecondsType(),
+        type=Parsed(parse_seconds),
         default=60.0,
         show_default=True,
         metavar="SECONDS",
@@ -79,7 +133,67 @@ _TRANSPORT_OPTIONS: Final = (
         callback=_refuse_password,
     ),
 )
-_LAYER_OPTIONS: Final = (
+
+
+def _parse_spool(_context: click.Context, _param: click.Parameter, value: str | None) -> str | bool:
+    """Return the directory of a spool, True for the system's, or False."""
+    if value and not os.path.isdir(value):  # noqa: PTH112 - Path's raises if a parent is closed
+        raise click.UsageError(f"--spool: {value} is not a directory")
+    return False if value is None else value or True
+
+
+_spool_option: Final = partial(
+    click.option,
+    "--spool",
+    is_flag=False,
+    flag_value="",
+    default=None,
+    type=MAY_BE_EMPTY,
+    metavar="[=DIR]",
+    callback=_parse_spool,
+)
+upload = _group(
+    "upload_opts",
+    UploadFlags,
+    click.option(
+        "--window",
+        type=Parsed(parse_size),
+        metavar="SIZE",
+        default="32MiB",
+        show_default=True,
+        help="How much of an upload to keep in memory (512K, 32M, 1G), to send it again if the "
+        "connection fails.",
+    ),
+    _spool_option(
+        help="Keep all of an upload in an unnamed file in DIR instead; default: the directory for "
+        "temporary files."
+    ),
+    click.option(
+        "--upload-style",
+        type=Parsed(parse_style),
+        metavar="STYLE",
+        help="auto, streamed, put, or chunked[:SIZE]; default: as the config file says, else auto.",
+    ),
+    click.option(
+        "--retries",
+        type=click.IntRange(0),
+        metavar="N",
+        default=4,
+        show_default=True,
+        help="How many times in a row to retry a request or an upload.",
+    ),
+    click.option(
+        "--retry-time",
+        type=Parsed(parse_seconds),
+        metavar="SECONDS",
+        default=3600,
+        show_default=True,
+        help="Abort an upload after its failures have cost this much time in total.",
+    ),
+)
+layer = _group(
+    "layer_opts",
+    LayerOptions,
     click.option(
         "--compression",
         default="gzip",
@@ -104,62 +218,6 @@ _LAYER_OPTIONS: Final = (
         default="auto",
         show_default=True,
         help="auto: a status line if stderr is a terminal. plain: a line every few seconds.",
-    ),
-)
-
-
-def _parse_spool(_context: click.Context, _param: click.Parameter, value: str | None) -> str | bool:
-    """Return the directory of a spool, True for the system's, or False."""
-    if value and not os.path.isdir(value):  # noqa: PTH112 - Path's raises if a parent is closed
-        raise click.UsageError(f"--spool: {value} is not a directory")
-    return False if value is None else value or True
-
-
-_spool_option: Final = partial(
-    click.option,
-    "--spool",
-    is_flag=False,
-    flag_value="",
-    default=None,
-    type=MAY_BE_EMPTY,
-    metavar="[=DIR]",
-    callback=_parse_spool,
-)
-_UPLOAD_OPTIONS: Final = (
-    click.option(
-        "--window",
-        type=SizeType(),
-        metavar="SIZE",
-        default="32MiB",
-        show_default=True,
-        help="How much of an upload to keep in memory (512K, 32M, 1G), to send it again if the "
-        "connection fails.",
-    ),
-    _spool_option(
-        help="Keep all of an upload in an unnamed file in DIR instead; default: the directory for "
-        "temporary files."
-    ),
-    click.option(
-        "--upload-style",
-        type=StyleType(),
-        metavar="STYLE",
-        help="auto, streamed, put, or chunked[:SIZE]; default: as the config file says, else auto.",
-    ),
-    click.option(
-        "--retries",
-        type=click.IntRange(0),
-        metavar="N",
-        default=_RETRIES,
-        show_default=True,
-        help="How many times in a row to retry a request or an upload.",
-    ),
-    click.option(
-        "--retry-time",
-        type=SecondsType(),
-        metavar="SECONDS",
-        default=_RETRY_TIME_S,
-        show_default=True,
-        help="Abort an upload after its failures have cost this much time in total.",
     ),
 )
 spool = _spool_option(
@@ -192,7 +250,7 @@ recheck = click.option(
 json_output = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 platform = click.option(
     "--platform",
-    type=PlatformChoiceType(),
+    type=Parsed(parse_platform_choice),
     metavar="OS/ARCH[/VARIANT]",
     help="The image to choose if there is an index of several.",
 )
@@ -209,15 +267,9 @@ tag = click.option(
 )
 
 
-def connection(verb: Function | None = None, *, username_short: bool = True) -> Function:
-    """Add the options of a connection to a verb, which gets them as `connection`.
-
-    `username_short` is False for a verb whose own -u is another option: crane's `mutate`.
-    """
-    if verb is None:
-        return partial(connection, username_short=username_short)
+def _connection(*short: str) -> Function:
     username = click.option(
-        *(["-u"] if username_short else []),
+        *short,
         "--username",
         metavar="NAME",
         help="Log in as NAME; needs --password-stdin. Default: the credentials of the "
@@ -226,54 +278,12 @@ def connection(verb: Function | None = None, *, username_short: bool = True) -> 
     password = click.option(
         "--password-stdin", is_flag=True, help="Read the password from the first line of stdin."
     )
-    options = (*_TRANSPORT_OPTIONS, username, password)
-    return _group(verb, options, "connection", _make_connection, _names(ConnectionOptions))
+    return _group("connection", ConnectionOptions, *_TRANSPORT_OPTIONS, username, password)
 
 
-def transport(verb: Function) -> Function:
-    """Add the options of the transport to a verb with its own credentials, as `connection`."""
-    names = _names(ConnectionOptions) - {"username", "password_stdin"}
-    return _group(verb, _TRANSPORT_OPTIONS, "connection", _make_connection, names)
-
-
-def layer(verb: Function) -> Function:
-    """Add the options of a new layer to a verb, which gets them as `layer_opts`."""
-    return _group(verb, _LAYER_OPTIONS, "layer_opts", LayerOptions, _names(LayerOptions))
-
-
-def upload(verb: Function) -> Function:
-    """Add the options of uploads to a verb, which gets them as `upload_opts`."""
-    return _group(verb, _UPLOAD_OPTIONS, "upload_opts", UploadFlags, _names(UploadFlags))
-
-
-def _names(cls: type) -> set[str]:
-    return {field.name for field in fields(cls)}
-
-
-def _group(
-    verb: Function, options: tuple[Function, ...], name: str, make: Function, names: set[str]
-) -> Function:
-    """Add `options` to a verb; it gets what `make` returns for the parameters in `names`."""
-
-    @wraps(verb)
-    def grouped(**params: Any) -> object:  # noqa: ANN401 - the parameters of any verb
-        own = {each: params.pop(each) for each in names}
-        return verb(**{name: make(**own)}, **params)
-
-    for option in reversed(options):
-        grouped = option(grouped)
-    return grouped
-
-
-def _make_connection(**params: Any) -> ConnectionOptions:  # noqa: ANN401 - the fields' types
-    """Return the connection. Raises UsageError if flags contradict one another."""
-    connection = ConnectionOptions(**params)
-    if connection.username is not None and not connection.password_stdin:
-        raise click.UsageError("--username needs --password-stdin")
-    if connection.password_stdin and connection.username is None:
-        raise click.UsageError("--password-stdin needs --username")
-    if ":" in (connection.username or ""):
-        raise click.UsageError("--username: a name cannot have a colon")  # RFC 7617, section 2
-    if connection.client_key and not connection.client_cert:
-        raise click.UsageError("--client-key needs --client-cert")
-    return connection
+connection = _connection("-u")
+connection_without_u = _connection()  # for `mutate`, whose -u is another option, as in crane
+# For a verb with its own credentials.
+transport = _group(
+    "connection", ConnectionOptions, *_TRANSPORT_OPTIONS, own={"username", "password_stdin"}
+)

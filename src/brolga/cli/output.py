@@ -1,4 +1,4 @@
-"""What the command writes: results on stdout or in a file, messages on stderr.
+"""The output of the command: results on stdout or in a file, messages on stderr.
 
 A result that cannot be written is an error; a message that cannot be written is dropped, because
 the exit code still reports the outcome. Text from a registry never controls the terminal.
@@ -40,19 +40,22 @@ def print_result(
     """
     # ASCII JSON contains one control character that is not escaped: DEL.
     text = json.dumps(fields).replace("\x7f", "\\u007f") if as_json else printable(line)
+    with _open_stdout(done) as stdout:
+        click.echo(text, file=stdout)
+
+
+@contextmanager
+def _open_stdout(done: str = "") -> Iterator[TextIO]:
+    """Yield stdout, and turn its errors into OutputError; see `print_result`."""
     try:
-        click.echo(text, file=_stdout())
+        if sys.stdout is None:  # the descriptor was closed when Python started
+            raise OSError(errno.EBADF, "it is closed")  # noqa: TRY301 - as if a write failed
+        yield sys.stdout
     except OSError as error:
         if isinstance(error, BrokenPipeError) and not done:
             raise
-        what = f"stdout cannot be written: {error.strerror}"
-        raise OutputError(f"{what}; {done}" if done else what) from error
-
-
-def _stdout() -> TextIO:
-    if sys.stdout is None:  # the descriptor was closed when Python started
-        raise OSError(errno.EBADF, "it is closed")
-    return sys.stdout
+        problem = f"stdout cannot be written: {error.strerror}"
+        raise OutputError(f"{problem}; {done}" if done else problem) from error
 
 
 def print_lines(lines: Iterable[str]) -> None:
@@ -66,14 +69,9 @@ def write_bytes(data: bytes | memoryview) -> None:
 
     If stdout is a terminal, control and format characters are written as JSON escapes.
     """
-    try:
-        out = _stdout()
-        out.buffer.write(_escape(data) if out.isatty() else data)
-        out.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(f"stdout cannot be written: {error.strerror}") from error
+    with _open_stdout() as stdout:
+        stdout.buffer.write(_escape(data) if stdout.isatty() else data)
+        stdout.flush()
 
 
 def _escape(data: bytes | memoryview) -> bytes:
@@ -145,12 +143,12 @@ def print_warning(host: str, text: str) -> None:
 
 
 def _clear_status_line() -> str:
-    """Return what erases a status line on stderr, which is drawn again later."""
+    """Return the escape that erases a status line on stderr, which is drawn again later."""
     return CLEAR if sys.stderr is not None and sys.stderr.isatty() else ""
 
 
 def flush_streams() -> None:
-    """Flush stdout and stderr, and discard what cannot be written.
+    """Flush stdout and stderr, and discard bytes that cannot be written.
 
     Otherwise Python tries again when it exits, and changes the exit code if that fails.
     """

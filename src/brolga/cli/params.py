@@ -1,78 +1,96 @@
-"""Parameter types and callbacks of click: seconds, platforms, lists and pairs."""
-
-from __future__ import annotations
+"""Values of options: sizes, times, platforms, lists and pairs."""
 
 import csv
 import math
-from typing import TYPE_CHECKING, Final
+import re
+from collections.abc import Callable
+from typing import Final
 
 import click
 
-if TYPE_CHECKING:
-    from brolga.spec.platform import Platform
-
+from brolga.spec.mediatypes import check_media_type
+from brolga.spec.platform import Platform
 
 _MAX_TIMEOUT_S: Final = 86400
+_SIZE: Final = re.compile(r"([0-9]{1,18})(?:([KMG])(?:iB)?)?")
+_SIZE_BITS: Final = {None: 0, "K": 10, "M": 20, "G": 30}
+_DURATION: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
+_UNITS_S: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-class SecondsType(click.ParamType):  # type: ignore[type-arg] # not generic before click 8.4
-    """A time of up to a day, in seconds."""
+class Parsed(click.ParamType):  # type: ignore[type-arg] # not generic before click 8.4
+    """A type of options whose text a function parses; its ValueError is a usage error."""
 
-    name = "seconds"
+    name = "text"
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the seconds. Raises BadParameter."""
-        try:
-            seconds = float(str(value))
-        except ValueError:
-            seconds = math.nan
-        if not 0 < seconds <= _MAX_TIMEOUT_S:  # false for NaN
-            self.fail(f"{value!r} is not a time in seconds, of at most a day", param, ctx)
-        return seconds
-
-
-class PlatformType(click.ParamType):  # type: ignore[type-arg] # not generic before click 8.4
-    """A platform as an image index has it (image-spec, image-index.md)."""
-
-    name = "platform"
+    def __init__(self, parse: Callable[[str], object]) -> None:
+        self._parse = parse
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> object:
-        """Return the platform. Raises BadParameter."""
-        from brolga.spec.platform import Platform
-
-        if isinstance(value, Platform):
+        """Return the value. Raises BadParameter."""
+        if not isinstance(value, str):  # click converts default values too
             return value
         try:
-            return Platform.parse(str(value))
+            return self._parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
 
-class ImagePlatformType(PlatformType):
-    """The platform of an image, which needs an architecture."""
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> object:
-        """Return the platform. Raises BadParameter."""
-        platform = super().convert(value, param, ctx)
-        if not getattr(platform, "architecture", ""):
-            self.fail(f"{value!s} is not OS/ARCH, and an image has both", param, ctx)
-        return platform
+def parse_size(text: str) -> int:
+    """Return a size in bytes. Raises ValueError."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"invalid size {text!r}: use bytes, or a number with suffix K, M or G")
+    return int(match[1]) << _SIZE_BITS[match[2]]
 
 
-class PlatformChoiceType(PlatformType):
-    """A platform to choose, or `all` for no choice, as in crane."""
+def format_size(size: int) -> str:
+    """Return a size as text, in the largest unit that divides it."""
+    for unit in "GMK":
+        count, rest = divmod(size, 1 << _SIZE_BITS[unit])
+        if count and not rest:
+            return f"{count} {unit}iB"
+    return f"{size} bytes"
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> object:
-        """Return the platform, or None for `all`. Raises BadParameter."""
-        return None if value == "all" else super().convert(value, param, ctx)
+
+def parse_seconds(text: str) -> float:
+    """Return a time of up to a day, in seconds. Raises ValueError."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= _MAX_TIMEOUT_S:  # false for NaN
+        raise ValueError(f"{text!r} is not a time in seconds, of at most a day")
+    return seconds
+
+
+def parse_duration(text: str, minimum: int = 0) -> float:
+    """Return the seconds of a time with a unit, such as 12h. Raises ValueError."""
+    match = _DURATION.fullmatch(text)
+    if match is None or int(match[1]) < minimum:
+        raise ValueError(f"{text!r} is not a valid time: use a number with suffix s, m, h or d")
+    return float(int(match[1]) * _UNITS_S[match[2]])
+
+
+def parse_image_platform(text: str) -> Platform:
+    """Return the platform of an image, which needs an architecture. Raises ValueError."""
+    platform = Platform.parse(text)
+    if not platform.architecture:
+        raise ValueError(f"{text} is not OS/ARCH, and an image has both")
+    return platform
+
+
+def parse_platform_choice(text: str) -> Platform | None:
+    """Return a platform to choose, or None for `all`, as in crane. Raises ValueError."""
+    return None if text == "all" else Platform.parse(text)
+
+
+def parse_media_type(text: str) -> str:
+    """Return a media type. Raises ValueError if it is not valid."""
+    check_media_type(text)
+    return text
 
 
 def split_items(
@@ -102,6 +120,16 @@ def split_names(
     return items
 
 
+def parse_platforms(
+    context: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> list[Platform]:
+    """Return the platforms of comma-separated lists."""
+    try:
+        return [Platform.parse(text) for text in split_items(context, param, values) or ()]
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, param) from error
+
+
 def parse_pairs(
     context: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:
@@ -113,15 +141,3 @@ def parse_pairs(
             raise click.BadParameter(f"{text!r} is not KEY=VALUE", context, param)
         pairs[key] = value
     return pairs
-
-
-def parse_platforms(
-    context: click.Context, param: click.Parameter, values: tuple[str, ...]
-) -> list[Platform]:
-    """Return the platforms of comma-separated lists."""
-    from brolga.spec.platform import Platform
-
-    try:
-        return [Platform.parse(text) for text in split_items(context, param, values) or ()]
-    except ValueError as error:
-        raise click.BadParameter(str(error), context, param) from error

@@ -1,22 +1,16 @@
 """The progress of streams, as a line on stderr that a thread updates."""
 
-from __future__ import annotations
-
 import os
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import Final, TextIO
 
 from brolga.cli.output import CLEAR
 from brolga.spec.blob import Progress
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from brolga.stream.layer import StreamLayer
-
+from brolga.stream.layer import StreamLayer
 
 _INTERVAL_S: Final = {"auto": 0.2, "plain": 5.0}
 _DEFAULT_COLUMNS: Final = 80  # if the terminal does not say

@@ -1,26 +1,21 @@
 """SOURCE arguments: stdin, files and commands as layers."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import stat
 import sys
-from typing import TYPE_CHECKING, Final, cast
+from collections.abc import Sequence
+from typing import Final
 
 import click
 
+from brolga.cli.local_paths import check_stdin
+from brolga.cli.options import ConnectionOptions, LayerOptions
 from brolga.errors import SourceError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from io import BufferedReader
-
-    from brolga.cli.client_factory import ConnectionOptions
-    from brolga.cli.options import LayerOptions
-    from brolga.stream.layer import StreamLayer
-    from brolga.stream.sources import Source
-
+from brolga.stream.command import Command
+from brolga.stream.compression import parse_compression
+from brolga.stream.layer import StreamLayer
+from brolga.stream.sources import Source
 
 # The first bytes of a compressed stream, and the program that decompresses it.
 _PROGRAMS: Final = {
@@ -66,8 +61,6 @@ def command_layer(
     If the password comes from stdin, the command's stdin is empty: Python may have read ahead.
     Raises UsageError.
     """
-    from brolga.stream.command import Command
-
     if not arguments:
         raise click.UsageError("a COMMAND must follow --")
     command = Command(arguments, reads_stdin=not connection.password_stdin)
@@ -75,19 +68,14 @@ def command_layer(
 
 
 def _layer(source: Source, layer_opts: LayerOptions, tar: bool | None) -> StreamLayer:  # noqa: FBT001 - as in StreamLayer
-    from brolga.spec.mediatypes import check_media_type
-    from brolga.stream.compression import parse_compression
-    from brolga.stream.layer import StreamLayer
 
     try:
         compression, level = parse_compression(layer_opts.compression)
-        if layer_opts.media_type is not None:
-            check_media_type(layer_opts.media_type)
+        return StreamLayer(
+            source, compression, level, layer_opts.media_type, threads=layer_opts.threads, tar=tar
+        )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    return StreamLayer(
-        source, compression, level, layer_opts.media_type, threads=layer_opts.threads, tar=tar
-    )
 
 
 def layer_fields(layer: StreamLayer, media_type: str) -> dict[str, object]:
@@ -101,16 +89,6 @@ def layer_fields(layer: StreamLayer, media_type: str) -> dict[str, object]:
     }
 
 
-def check_stdin(connection: ConnectionOptions) -> None:
-    """Raise UsageError or SourceError if stdin cannot be a source."""
-    if connection.password_stdin:
-        raise click.UsageError("--password-stdin and - both want stdin: name a file")
-    if sys.stdin is None or sys.stdin.closed:
-        raise SourceError("stdin is closed")
-    if os.isatty(sys.stdin.fileno()):
-        raise click.UsageError("stdin is a terminal: pipe the bytes in, or name a file")
-
-
 def refuse_compressed(name: str) -> None:
     """Raise SourceError if a SOURCE is compressed: a layer's DiffID is the digest of the tar.
 
@@ -119,10 +97,10 @@ def refuse_compressed(name: str) -> None:
     head = _read_head(name)
     for magic, program in _PROGRAMS.items():
         if head.startswith(magic):
-            what = "stdin" if name == "-" else name
+            source = "stdin" if name == "-" else name
             file = "" if name == "-" else f" {shlex.quote(name)}"
             raise SourceError(
-                f"{what} is already compressed, and a layer is made from the tar: "
+                f"{source} is already compressed, and a layer is made from the tar: "
                 f"use the output of `{program} -dc{file}`"
             )
 
@@ -130,7 +108,7 @@ def refuse_compressed(name: str) -> None:
 def _read_head(name: str) -> bytes:
     try:
         if name == "-":
-            return cast("BufferedReader", sys.stdin.buffer).peek(_MAX_MAGIC)
+            return sys.stdin.buffer.peek(_MAX_MAGIC)  # type: ignore[union-attr,no-any-return] # a BufferedReader
         if not stat.S_ISREG(os.stat(name).st_mode):  # noqa: PTH116 - a str needs no Path for this
             return b""
         with open(name, "rb") as file:  # noqa: PTH123 - as above

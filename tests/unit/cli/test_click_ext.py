@@ -12,7 +12,7 @@ from brolga.cli.click_ext import verbosity
 
 if TYPE_CHECKING:
     import click
-    from tests.unit.cli.conftest import Brolga
+    from tests.command import Brolga
 
 
 @pytest.fixture

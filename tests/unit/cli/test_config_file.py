@@ -1,4 +1,4 @@
-"""cli.config_file: the config file."""
+"""cli.config_file: upload styles, and the config file that sets them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from brolga.cli.config_file import choose_upload_style, read_upload_styles
-from brolga.cli.upload_options import UploadStyle
+from brolga.cli.config_file import (
+    UploadStyle,
+    choose_upload_style,
+    parse_style,
+    read_upload_styles,
+)
+from brolga.protocol import UploadStrategy
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.unit.cli.conftest import Brolga
+    from tests.command import Brolga
 
 GOOD = """
 # How registries of ours are pushed to.
@@ -161,3 +166,37 @@ def test_choose_upload_style_prefers_flag_to_config_file(monkeypatch: pytest.Mon
     style = UploadStyle("chunked:1M", "chunked:1048576")
     expected = ("chunked:1048576", "--upload-style chunked:1M")
     assert choose_upload_style(style, "r.example") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("auto", "auto"),
+        ("streamed", "streamed"),
+        ("put", "put"),
+        ("chunked", "chunked"),
+        ("chunked:16MiB", "chunked:16777216"),
+        ("chunked:1", "chunked:1"),
+    ],
+)
+def test_parse_style_returns_value_for_client(text: str, value: str) -> None:
+    """Sizes are in bytes there."""
+    assert parse_style(text) == UploadStyle(text, value)
+    UploadStrategy().override(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "'' is not an upload style: auto, streamed, put, chunked"),
+        ("Auto", "'Auto' is not an upload style"),
+        ("streamed:1", "'streamed:1' is not an upload style"),
+        ("chunked:", "invalid size ''"),
+        ("chunked:x", "invalid size 'x'"),
+        ("chunked:0", "invalid upload style 'chunked:0'"),
+    ],
+)
+def test_parse_style_rejects_invalid_style(text: str, why: str) -> None:
+    """The error lists the styles."""
+    with pytest.raises(ValueError, match=why):
+        parse_style(text)

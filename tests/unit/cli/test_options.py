@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import pty
 import random
-from base64 import b64encode
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
-from tests.raw_server import Peer, serve_script
+from tests.command import stdin_of
 
 from brolga import client as client_module
 from brolga.auth import Chain
 from brolga.cli import client_factory as connection_module
 from brolga.cli import options
 from brolga.cli.click_ext import Verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
+from brolga.cli.options import ConnectionOptions
 from brolga.cli.output import print_warning
 from brolga.client import TransportOptions, UploadOptions
 from brolga.protocol import Credentials, Retry
@@ -30,7 +28,9 @@ from brolga.spec.reference import Repository
 from brolga.stream import layer as layer_module
 
 if TYPE_CHECKING:
-    from tests.unit.cli.conftest import Brolga
+    from pathlib import Path
+
+    from tests.command import Brolga
 
 NOWHERE = "127.0.0.1:1/x"
 
@@ -41,14 +41,6 @@ def source(tmp_path: Path) -> Path:
     path = tmp_path / "source"
     path.write_bytes(b"data")
     return path
-
-
-def stdin_of(data: bytes) -> io.TextIOWrapper:
-    """Return a stdin with these bytes, whose descriptor is not a terminal."""
-    end, start = os.pipe()
-    os.write(start, data)
-    os.close(start)
-    return os.fdopen(end)
 
 
 @pytest.mark.parametrize(
@@ -103,36 +95,6 @@ def test_client_key_requires_client_cert(brolga: Brolga, source: Path) -> None:
         2,
         "brolga: --client-key needs --client-cert; see brolga layer push --help\n",
     )
-
-
-@pytest.mark.parametrize(
-    ("data", "password"),
-    [
-        (b"s3cret", b"s3cret"),
-        (b"s3cret\nmore\n", b"s3cret"),
-        (b" two words \r\n", b" two words "),
-        (b"\xff\xc3\xa9\n", b"\xff\xc3\xa9"),
-    ],
-)
-def test_password_stdin_reads_first_line(
-    brolga: Brolga, monkeypatch: pytest.MonkeyPatch, source: Path, data: bytes, password: bytes
-) -> None:
-    """Without its line end; the bytes are sent unchanged. Flags win over the environment."""
-    monkeypatch.setenv("BROLGA_USERNAME", "someone")
-    monkeypatch.setenv("BROLGA_PASSWORD", "else")
-    seen: list[str] = []
-
-    def script(peer: Peer) -> None:
-        peer.head()
-        peer.answer(401, b"", 'WWW-Authenticate: Basic realm="x"')
-        while head := peer.head():
-            seen.extend(peer.header("authorization", head))
-            peer.answer(418)
-
-    with serve_script(script) as address, stdin_of(data) as stdin:
-        flags = ["--username", "me", "--password-stdin"]
-        brolga("layer", "push", *flags, f"{address}/x", str(source), stdin=stdin)
-    assert seen[0] == "Basic " + b64encode(b"me:" + password).decode()
 
 
 @pytest.mark.parametrize(
@@ -201,8 +163,8 @@ def test_open_client_passes_transport_flags(
         "on_warning": print_warning,
         "retry": Retry(attempts=5, jitter=random.random),
     }
-    given = TransportOptions(ca_cert=path, client_cert=path, client_key=path)
-    assert calls[1] == {**calls[0], "transport": given}
+    transport = TransportOptions(ca_cert=path, client_cert=path, client_key=path)
+    assert calls[1] == {**calls[0], "transport": transport}
     assert (plain.code, plain.err) == (1, "brolga: local: bad file\n")
     assert full.err == (
         "brolga: --ca-cert, --client-cert, --client-key: bad file; see brolga layer push --help\n"
@@ -245,8 +207,8 @@ def test_open_client_passes_upload_flags(
     brolga("layer", "push", *flags, NOWHERE, str(source))
     brolga("layer", "push", NOWHERE, str(source), *flags)
     for call in calls:
-        told = {**asdict(call["uploads"]), "retry": call["retry"]}
-        assert {name: told[name] for name in named} == named
+        settings = {**asdict(call["uploads"]), "retry": call["retry"]}
+        assert {name: settings[name] for name in named} == named
     assert len(calls) == 2
 
 
@@ -339,28 +301,6 @@ def test_platform_all_means_no_choice(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out == "None\n"
 
 
-def test_open_client_uses_credentials_of_docker(brolga: Brolga, source: Path) -> None:
-    """Without flags and environment: docker's config.json, then podman's files."""
-    seen: list[str] = []
-
-    def script(peer: Peer) -> None:
-        while head := peer.head():
-            given = peer.header("authorization", head)
-            seen.extend(given)
-            peer.answer(418 if given else 401, b"", 'WWW-Authenticate: Basic realm="x"')
-
-    with serve_script(script) as address:
-        file = Path(os.environ["DOCKER_CONFIG"]) / "config.json"
-        file.parent.mkdir(exist_ok=True)
-        auth = b64encode(b"me:s3cret").decode()
-        file.write_text(json.dumps({"auths": {address: {"auth": auth}}}))
-        try:
-            brolga("layer", "push", f"{address}/x", str(source))
-        finally:
-            file.unlink()
-    assert set(seen) == {f"Basic {auth}"}
-
-
 def test_credentials_of_flags_are_only_for_named_registry(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -378,7 +318,7 @@ def test_credentials_of_flags_are_only_for_named_registry(
     )
     with stdin_of(b"s3cret\n") as stdin:
         monkeypatch.setattr("sys.stdin", stdin)
-        keychain = connection_module._credentials(connection, "a.example")
+        keychain = connection_module._credentials(connection, Repository("a.example", "x"))
     assert not isinstance(keychain, Credentials)
     assert keychain.find(Repository("a.example", "x")) == Credentials("me", "s3cret")
     assert keychain.find(Repository("b.example", "x")) is None
@@ -386,27 +326,13 @@ def test_credentials_of_flags_are_only_for_named_registry(
     assert keychain.find(Repository("b.example", "x")) == Credentials("someone", "else")
 
 
-def test_registry_warning_is_printed_on_stderr(
-    brolga: Brolga, source: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """`Warning: 299 - "text"` (distribution-spec, Warnings): "clients SHOULD report it"."""
-
-    def script(peer: Peer) -> None:
-        while peer.head():
-            peer.answer(418, b"", 'Warning: 299 - "this registry ends soon"')
-
-    with serve_script(script) as address:
-        outcome = brolga("layer", "push", f"{address}/x", str(source))
-    assert outcome.err.startswith(f"warning: {address}: this registry ends soon\nbrolga: ")
-
-
 def test_open_client_passes_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     """`--jobs`, by default 4."""
-    made: list[int] = []
-    monkeypatch.setattr(client_module, "Client", lambda **named: made.append(named["uploads"].jobs))
+    jobs: list[int] = []
+    monkeypatch.setattr(client_module, "Client", lambda **named: jobs.append(named["uploads"].jobs))
     connection = ConnectionOptions(
         insecure=False, ca_cert=None, client_cert=None, client_key=None, timeout=1.0
     )
     open_client(connection)
     open_client(connection, jobs=7)
-    assert made == [4, 7]
+    assert jobs == [4, 7]

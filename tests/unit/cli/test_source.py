@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 import pytest
+from tests.command import stdin_of
 from tests.tars import tar as write_tar
 
-from brolga.cli.client_factory import ConnectionOptions
-from brolga.cli.options import LayerOptions
+from brolga.cli.options import ConnectionOptions, LayerOptions
 from brolga.cli.source import command_layer, refuse_compressed, stream_layer
 from brolga.errors import CorruptBlob, SourceError
 from brolga.stream.compression import codec_for
@@ -126,10 +126,7 @@ def test_refuse_compressed_names_program_for_file(program: str, tmp_path: Path) 
 @pytest.mark.parametrize("program", COMPRESSED)
 def test_refuse_compressed_rejects_stdin(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the first bytes of the pipe."""
-    end, start = os.pipe()
-    os.write(start, COMPRESSED[program](b"data"))
-    os.close(start)
-    with os.fdopen(end) as stdin:
+    with stdin_of(COMPRESSED[program](b"data")) as stdin:
         monkeypatch.setattr("sys.stdin", stdin)
         with pytest.raises(
             SourceError, match=f"stdin is already compressed.* output of `{program} -dc`"
@@ -139,10 +136,7 @@ def test_refuse_compressed_rejects_stdin(program: str, monkeypatch: pytest.Monke
 
 def test_refuse_compressed_keeps_first_bytes_of_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     """The layer begins with the first byte."""
-    end, start = os.pipe()
-    os.write(start, b"some data")
-    os.close(start)
-    with os.fdopen(end) as stdin:
+    with stdin_of(b"some data") as stdin:
         monkeypatch.setattr("sys.stdin", stdin)
         refuse_compressed("-")
         with stream_layer("-", NONE, CONNECTION, "x", tar=None).open() as stream:

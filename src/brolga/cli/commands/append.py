@@ -1,32 +1,27 @@
 """`brolga append`: push an image with more layers."""
 
-from __future__ import annotations
-
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import MAY_BE_EMPTY, verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
-from brolga.cli.local_paths import archive_ref, check_source, check_target, spool_beside
-from brolga.cli.mutation import BASE_DIGEST, BASE_NAME, expected_digest
-from brolga.cli.output import print_result
+from brolga.cli.client_factory import open_client
+from brolga.cli.local_paths import archive_ref, check_source, check_target, print_ref, spool_beside
+from brolga.cli.mutation import BASE_DIGEST, BASE_NAME, check_clock, expected_digest
 from brolga.cli.params import split_names
+from brolga.cli.progress import show_progress
 from brolga.cli.source import layer_fields, refuse_compressed, stream_layer
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from brolga.cli.upload_options import UploadFlags
-    from brolga.client import Client
-    from brolga.images import Image
-    from brolga.spec.digest import Digest
-    from brolga.spec.platform import Platform
-    from brolga.stores.location import ImageRef
-    from brolga.stream.layer import StreamLayer
+from brolga.client import Client
+from brolga.images import Image, ImageIndex
+from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import COMPRESSION_BY_LAYER
+from brolga.spec.platform import DEFAULT_PLATFORM, Platform
+from brolga.spec.reference import Reference
+from brolga.stores.location import ImageRef, is_pipe, parse_image_ref
+from brolga.stream.layer import StreamLayer
 
 
 @verb(
@@ -99,9 +94,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     names_base: bool,
     layer_opts: options.LayerOptions,
     jobs: int,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Push an image with more layers, in one pass.
 
@@ -112,9 +107,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size, layers (the new ones), seconds.
     """
-    from brolga.cli.progress import show_progress
-    from brolga.stores.location import is_pipe, parse_image_ref, registry_of
-
+    check_clock()
     start_s = time.monotonic()
     ref = parse_image_ref(target)
     base_ref = None if base is None else parse_image_ref(base)
@@ -140,9 +133,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     appender = _Appender(
         layers, created_by, annotations, base_ref if names_base else None, "-" in sources
     )
-    registry, upload_opts = registry_of(ref), spool_beside(output, upload_opts)
+    upload_opts = spool_beside(output, upload_opts)
     with (
-        open_client(connection, jobs=jobs, registry=registry, upload_opts=upload_opts) as client,
+        open_client(connection, jobs=jobs, target=ref, upload_opts=upload_opts) as client,
         show_progress(layers, layer_opts.progress),
     ):
         if base_ref and is_piped:
@@ -155,7 +148,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
 @dataclass
 class _Appender:
-    """What is added to the base; `image` is the result."""
+    """The additions to a base; `image` is the result."""
 
     layers: Sequence[StreamLayer]
     created_by: str
@@ -165,16 +158,18 @@ class _Appender:
     image: Image | None = None
 
     def append(self, base: Image) -> Image:
-        """Return the base with the layers and annotations. Raises UsageError, SourceError."""
+        """Return the base with the layers and annotations. Raises SourceError."""
         base.load_config()  # an invalid base is an error before a stream is read
         if self.reads_stdin:
             refuse_compressed("-")
-        annotations = {**_base_annotations(self.base_ref, base), **self.annotations}
-        try:
-            image = base.append(*self.layers, created_by=self.created_by)
-        except ValueError as error:  # SOURCE_DATE_EPOCH
-            raise click.UsageError(str(error)) from error
-        self.image = image.with_annotations(annotations)
+        annotations: dict[str, str | None] = {}
+        if ref := self.base_ref:
+            name = None  # removes the name of the base's own base
+            if isinstance(ref, Reference) and ref.tag is not None:
+                name = str(Reference(ref.repository, ref.tag))
+            annotations = {BASE_DIGEST: str(base.digest), BASE_NAME: name}
+        image = base.append(*self.layers, created_by=self.created_by)
+        self.image = image.with_annotations({**annotations, **self.annotations})
         return self.image
 
 
@@ -182,9 +177,6 @@ def _get_base(
     client: Client, base_ref: ImageRef | None, platform: Platform | None, target: ImageRef
 ) -> tuple[Image, Digest | None]:
     """Return the image to append to, and the digest that the target must keep until the end."""
-    from brolga.images import Image, ImageIndex
-    from brolga.spec.platform import DEFAULT_PLATFORM
-
     if base_ref is None:
         return Image.empty(platform or DEFAULT_PLATFORM), None
     tree = client.get(base_ref, platform=platform)
@@ -194,8 +186,6 @@ def _get_base(
 
 def _check_media_type(layer_opts: options.LayerOptions) -> None:
     """Raise UsageError for a media type that does not fit an image's layer."""
-    from brolga.spec.mediatypes import COMPRESSION_BY_LAYER
-
     compression = layer_opts.compression.partition(":")[0]
     media_type = layer_opts.media_type
     if media_type is not None and COMPRESSION_BY_LAYER.get(media_type) != compression:
@@ -205,30 +195,14 @@ def _check_media_type(layer_opts: options.LayerOptions) -> None:
         )
 
 
-def _base_annotations(base_ref: ImageRef | None, base: Image) -> dict[str, str | None]:
-    """Return the annotations of an image on a base; None removes one of the base's own."""
-    from brolga.spec.reference import Reference
-
-    if base_ref is None:
-        return {}
-    name = None
-    if isinstance(base_ref, Reference) and base_ref.tag is not None:
-        name = str(Reference(base_ref.repository, base_ref.tag))
-    return {BASE_DIGEST: str(base.digest), BASE_NAME: name}
-
-
 def _print(ref: ImageRef, appender: _Appender, seconds: float, *, as_json: bool) -> None:
-    from brolga.stores.location import is_pipe
-
     if is_pipe(ref) or appender.image is None:
         return
     descriptor = appender.image.descriptor
-    fields = {
-        "ref": str(ref),
-        "digest": str(descriptor.digest),
+    more = {
         "mediaType": descriptor.media_type,
         "size": descriptor.size,
         "layers": [layer_fields(layer, layer.media_type) for layer in appender.layers],
         "seconds": round(seconds, 3),
     }
-    print_result(str(ref), fields, as_json=as_json, done=f"the image was pushed anyway: {ref}")
+    print_ref(ref, done="pushed", as_json=as_json, more=more, digest=descriptor.digest)

@@ -1,24 +1,22 @@
 """`brolga attach`: attach files to an image."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import Final
 
 import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.mutation import check_clock, push_and_print, refuse_archive
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from brolga.cli.upload_options import UploadFlags
-    from brolga.spec.blob import Blob
-    from brolga.spec.platform import Platform
+from brolga.cli.params import Parsed, parse_media_type
+from brolga.cli.source import stream_layer
+from brolga.images import Artifact, TitledBlob
+from brolga.spec.blob import Blob
+from brolga.spec.platform import Platform
+from brolga.stores.location import home_of, parse_image_ref
 
 _OCTETS: Final = "application/octet-stream"
 _STDIN: Final = "-"
@@ -35,7 +33,11 @@ _STDIN: Final = "-"
     "-:", "stdin_type", metavar="TYPE", help="Stdin as a FILE of this media type: -:text/plain."
 )
 @click.option(
-    "--artifact-type", required=True, metavar="TYPE", help="What the artifact is: a media type."
+    "--artifact-type",
+    type=Parsed(parse_media_type),
+    required=True,
+    metavar="TYPE",
+    help="What the artifact is: a media type.",
 )
 @options.annotation(help="An annotation of the artifact; repeatable.")
 @options.platform
@@ -52,9 +54,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     annotations: dict[str, str],
     platform: Platform | None,
     jobs: int,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Attach files to an image, as an artifact that refers to it.
 
@@ -66,13 +68,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     Prints REPO@DIGEST of the artifact. With --json: ref, digest, mediaType, size (bytes),
     artifactType, subject.
     """
-    from brolga.images import Artifact
-    from brolga.stores.location import home_of, parse_image_ref
-
     check_clock()
     reference = parse_image_ref(subject)
     refuse_archive(reference)
-    _check_media_type(artifact_type, "--artifact-type")
     if stdin_type is not None:
         files = (*files, f"-:{stdin_type}")
     blobs = _blobs(files, connection)
@@ -86,11 +84,8 @@ def command(  # noqa: PLR0913 - the flags of the verb
         push_and_print(client, home_of(reference), artifact, as_json=as_json, more=more)
 
 
-def _blobs(files: Sequence[str], connection: ConnectionOptions) -> list[Blob]:
+def _blobs(files: Sequence[str], connection: options.ConnectionOptions) -> list[Blob]:
     """Return the files as streams, with their names. Raises UsageError, SourceError."""
-    from brolga.cli.source import stream_layer
-    from brolga.images import TitledBlob
-
     parts = [_split(file) for file in files]
     names = [name for name, _ in parts]
     if names.count(_STDIN) > 1:
@@ -114,14 +109,7 @@ def _split(file: str) -> tuple[str, str]:
     name, colon, media_type = file.rpartition(":")
     if not colon or "/" not in media_type or os.path.lexists(file):
         return file, _OCTETS
-    _check_media_type(media_type, file)
-    return name, media_type
-
-
-def _check_media_type(media_type: str, origin: str) -> None:
-    from brolga.spec.mediatypes import check_media_type
-
     try:
-        check_media_type(media_type)
+        return name, parse_media_type(media_type)
     except ValueError as error:
-        raise click.UsageError(f"{origin}: {error}") from error
+        raise click.UsageError(f"{file}: {error}") from error

@@ -1,17 +1,16 @@
 """`brolga auth`: log in and out; print credentials and tokens."""
 
-from __future__ import annotations
-
 import os
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
+from brolga.auth import default_keychain, erase, save
+from brolga.auth.entries import registry_from_key
 from brolga.cli import options
 from brolga.cli.click_ext import VerbGroup, examples
 from brolga.cli.client_factory import (
-    ConnectionOptions,
     make_credentials,
     open_client,
     read_password,
@@ -19,9 +18,8 @@ from brolga.cli.client_factory import (
 from brolga.cli.output import eprint, print_result
 from brolga.cli.params import split_items
 from brolga.errors import CredentialsError, Denied, InvalidReference, Unauthorized
-
-if TYPE_CHECKING:
-    from brolga.protocol import Credentials
+from brolga.protocol import Credentials
+from brolga.spec.reference import Repository
 
 _NOT_FOUND: Final = 3  # exit code
 _MAX_NAME: Final = 4096  # bytes of a registry's name on stdin
@@ -49,15 +47,13 @@ def command() -> None:
 )
 @options.transport
 def login(
-    *, registry: str, username: str, password_stdin: bool, connection: ConnectionOptions
+    *, registry: str, username: str, password_stdin: bool, connection: options.ConnectionOptions
 ) -> None:
     """Check a name and a password with REGISTRY, and store them where docker does.
 
     They are stored in the credential helper that docker's config.json names, else in that file. If
     the registry refuses them, they are not stored. Prints nothing; stderr says where they are.
     """
-    from brolga.auth import save
-
     host = _host(registry)
     if not username or ":" in username:  # RFC 7617, section 2
         raise click.UsageError("--username: a name cannot have a colon")
@@ -101,8 +97,6 @@ def logout(*, registry: str) -> None:
 
     It is not an error if nothing is stored. Prints nothing; stderr says what was done.
     """
-    from brolga.auth import erase
-
     host = _host(registry)
     origin = erase(host)
     if origin is None:
@@ -120,9 +114,6 @@ def get(*, registry: str | None) -> None:
     object with ServerURL, Username and Secret. The output is secret. Without credentials,
     stdout says so, as helpers do, and the exit code is 3.
     """
-    from brolga.auth import default_keychain
-    from brolga.spec.reference import Repository
-
     if registry is None:
         if sys.stdin is None or sys.stdin.closed or os.isatty(sys.stdin.fileno()):
             raise click.UsageError("name a registry, or write its name to stdin")
@@ -165,15 +156,18 @@ def _helper_fields(credentials: Credentials) -> dict[str, str]:
 @click.option("-H", "--header", is_flag=True, help="Print the Authorization header instead.")
 @options.connection
 def token(
-    *, repo: str, push: bool, mounts: list[str] | None, header: bool, connection: ConnectionOptions
+    *,
+    repo: str,
+    push: bool,
+    mounts: list[str] | None,
+    header: bool,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Print a token for REPO, as a JSON object with `token`.
 
     With -H, print the whole header, which also works if a registry has no tokens: it contains the
     Basic credentials. The output is secret.
     """
-    from brolga.spec.reference import Repository
-
     repository = Repository.parse(repo)
     others = [Repository.parse(other) for other in mounts or ()]
     with open_client(connection) as client:
@@ -192,9 +186,6 @@ def token(
 
 def _host(name: str) -> str:
     """Return a registry's canonical name; docker's key for Docker Hub is valid too."""
-    from brolga.auth.entries import registry_from_key
-    from brolga.spec.reference import Repository
-
     try:
         return Repository(registry_from_key(name), "any").registry
     except InvalidReference as error:

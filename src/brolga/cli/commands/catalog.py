@@ -1,12 +1,10 @@
 """`brolga catalog`: list the repositories of a registry."""
 
-from __future__ import annotations
-
 import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.output import print_lines, print_result
 
 
@@ -15,7 +13,9 @@ from brolga.cli.output import print_lines, print_result
 @click.option("--full-ref", is_flag=True, help="Print REGISTRY/REPO.")
 @options.json_output
 @options.connection
-def command(*, registry: str, full_ref: bool, as_json: bool, connection: ConnectionOptions) -> None:
+def command(
+    *, registry: str, full_ref: bool, as_json: bool, connection: options.ConnectionOptions
+) -> None:
     """List the repositories of a registry.
 
     One per line, each page as soon as it comes, from docker's catalog API, which some registries

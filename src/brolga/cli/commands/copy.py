@@ -1,26 +1,28 @@
 """`brolga copy`: copy an image, an index or all tags of a repository."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import Final
 
 import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import check_source, check_target, print_ref
 from brolga.cli.output import eprint, print_result
+from brolga.client import Client
 from brolga.errors import Denied, ImageNotFound, NotFound
+from brolga.spec.platform import Platform
+from brolga.spec.reference import Repository
+from brolga.stores.location import (
+    ImageRef,
+    LocalRef,
+    is_archive,
+    parse_image_ref,
+    parse_repository_ref,
+)
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from brolga.cli.upload_options import UploadFlags
-    from brolga.client import Client
-    from brolga.spec.platform import Platform
-    from brolga.spec.reference import Repository
-    from brolga.stores.location import ImageRef, LocalRef
+_NOT_FOUND: Final = (NotFound, ImageNotFound, Denied)  # some registries answer 403, not 404
 
 
 @verb(
@@ -57,9 +59,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     recheck: bool,
     platform: Platform | None,
     jobs: int,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Copy an image from SRC to DST, keeping its digest.
 
@@ -74,13 +76,6 @@ def command(  # noqa: PLR0913 - the flags of the verb
     Prints REPO@DIGEST, with --all-tags REPO:TAG@DIGEST for each tag. With --json: ref, digest;
     with --all-tags: repository, tags (each with its digest), kept (tags not overwritten).
     """
-    from brolga.stores.location import (
-        is_archive,
-        parse_image_ref,
-        parse_repository_ref,
-        registry_of,
-    )
-
     if all_tags:
         origin, home = parse_repository_ref(source), parse_repository_ref(target)
         check_source(origin, connection)
@@ -90,8 +85,8 @@ def command(  # noqa: PLR0913 - the flags of the verb
         source_ref, target_ref = parse_image_ref(source), parse_image_ref(target)
         check_source(source_ref, connection)
         check_target(target_ref, as_json=as_json)
-    registry = registry_of(home if all_tags else target_ref)
-    with open_client(connection, jobs=jobs, registry=registry, upload_opts=upload_opts) as client:
+    place = home if all_tags else target_ref
+    with open_client(connection, jobs=jobs, target=place, upload_opts=upload_opts) as client:
         if all_tags:
             copies = client.copy_all(
                 origin,
@@ -129,10 +124,10 @@ def _print_copies(
         copied[tag] = str(copy.digest)
         if not as_json:
             ref = f"{home}:{tag}@{copy.digest}"
-            print_result(ref, done=f"it was copied all the same: {ref}")
+            print_result(ref, done=f"it was copied anyway: {ref}")
     if as_json:
         fields = {"repository": str(home), "tags": copied, "kept": kept}
-        done = f"{len(copied)} tags were copied all the same"
+        done = f"{len(copied)} tags were copied anyway"
         print_result("", fields, as_json=True, done=done)
 
 
@@ -140,7 +135,7 @@ def _existing_tags(client: Client, home: Repository | LocalRef) -> frozenset[str
     """Return the tags of a repository, which may not exist."""
     try:
         return frozenset(client.tags(home))
-    except (NotFound, ImageNotFound, Denied):  # some registries answer 403 instead of 404
+    except _NOT_FOUND:
         return frozenset()
 
 
@@ -148,7 +143,7 @@ def _refuse_existing(client: Client, target: ImageRef) -> None:
     """Raise ClickException if the target exists."""
     try:
         digest = client.head(target).digest
-    except (NotFound, ImageNotFound, Denied):  # some registries answer 403 instead of 404
+    except _NOT_FOUND:
         return
     raise click.ClickException(
         f"{target} already exists, as {digest}: nothing was copied (--no-clobber)"

@@ -1,19 +1,15 @@
 """`brolga delete`: delete an image or index, or a tag."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
+from brolga.client import Client
 from brolga.errors import BrolgaError, NotFound, RegistryError
-
-if TYPE_CHECKING:
-    from brolga.client import Client
-    from brolga.stores.location import ImageRef
+from brolga.stores.location import ImageRef, parse_image_ref, with_digest
 
 # "If tag deletion is disabled, the registry MUST respond with either a `400 Bad Request` or a
 # `405 Method Not Allowed`" (distribution-spec, Deleting tags); others answer 404.
@@ -23,14 +19,12 @@ _TAG_DELETION_DISABLED: Final = (400, 404, 405)
 @verb("delete")
 @click.argument("ref")
 @options.connection
-def command(*, ref: str, connection: ConnectionOptions) -> None:
+def command(*, ref: str, connection: options.ConnectionOptions) -> None:
     """Delete an image or index, or a tag.
 
     If REF is a digest (REPO@DIGEST), the image and all its tags are deleted; if it is a tag, only
     the tag, if the registry can do that. Prints nothing.
     """
-    from brolga.stores.location import parse_image_ref
-
     reference = parse_image_ref(ref)
     with open_client(connection) as client:
         try:
@@ -43,8 +37,6 @@ def command(*, ref: str, connection: ConnectionOptions) -> None:
 
 def _add_hint(client: Client, reference: ImageRef, error: RegistryError) -> None:
     """Note how to delete the image of a tag. Raises NotFound if the tag does not exist."""
-    from brolga.stores.location import with_digest
-
     try:
         digest = client.head(reference).digest
     except NotFound:

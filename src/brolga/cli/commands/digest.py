@@ -1,19 +1,14 @@
 """`brolga digest`: print the digest of an image or index."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import check_source, parse_source_path
 from brolga.cli.output import print_result
-
-if TYPE_CHECKING:
-    from brolga.spec.platform import Platform
+from brolga.spec.platform import Platform
+from brolga.stores.location import parse_image_ref, with_digest, with_name
 
 
 @verb("digest")
@@ -35,15 +30,13 @@ def command(  # noqa: PLR0913 - the flags of the verb
     path: str | None,
     platform: Platform | None,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Print the digest of an image or index.
 
     If REF is an index, --platform prints the digest of one of its images. With --json: ref, digest,
     mediaType, size (bytes of the manifest).
     """
-    from brolga.stores.location import parse_image_ref, with_digest, with_name
-
     if ref is None and path is None:
         raise click.UsageError("Missing argument 'REF'.")
     source = (

@@ -1,25 +1,20 @@
 """`brolga explain`: explain how brolga would push to a repository."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.config_file import choose_upload_style
 from brolga.cli.output import print_lines, print_result
-from brolga.cli.upload_options import format_size
+from brolga.cli.params import format_size
+from brolga.client.explain import Explanation
 from brolga.errors import one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from brolga.cli.upload_options import UploadFlags
-    from brolga.client.explain import Explanation
+from brolga.spec.reference import Repository
 
 _UNBOUNDED: Final = 1 << 40  # bytes; a registry that accepts so many accepts any number
 
@@ -34,7 +29,11 @@ _UNBOUNDED: Final = 1 << 40  # bytes; a registry that accepts so many accepts an
 @options.json_output
 @options.connection
 def command(
-    *, repo: str, upload_opts: UploadFlags, as_json: bool, connection: ConnectionOptions
+    *,
+    repo: str,
+    upload_opts: options.UploadFlags,
+    as_json: bool,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Explain how brolga would push to a repository, and why.
 
@@ -46,8 +45,6 @@ def command(
     0: none), putMax (bytes: a blob of at most this size goes in one PUT), lastInPut, resumes,
     chosenBy, window (bytes), spool, mount, referrers.
     """
-    from brolga.spec.reference import Repository
-
     repository = Repository.parse(repo)
     _, chosen_by = choose_upload_style(upload_opts.upload_style, repository.registry)
     with open_client(connection, upload_opts=upload_opts) as client:
@@ -70,7 +67,7 @@ def _camel(name: str) -> str:
 
 
 def _rows(
-    explanation: Explanation, upload_opts: UploadFlags, chosen_by: str, *, verified: bool
+    explanation: Explanation, upload_opts: options.UploadFlags, chosen_by: str, *, verified: bool
 ) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each line."""
     yield "repository", explanation.repository
@@ -106,8 +103,8 @@ def _format_known_blobs(put_max: int) -> str:
     return "one PUT" if put_max > _UNBOUNDED else f"one PUT, up to {format_size(put_max)}"
 
 
-def _format_buffer(upload_opts: UploadFlags) -> str:
-    """Describe what is kept of an upload, to send it again."""
+def _format_buffer(upload_opts: options.UploadFlags) -> str:
+    """Describe the buffer of an upload, from which it is sent again."""
     window, spool = upload_opts.window, upload_opts.spool
     if spool is False:
         return f"the last {format_size(window)}, in memory" if window else "nothing"

@@ -1,23 +1,19 @@
 """`brolga export`: write the files of an image as a tar."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import check_output
 from brolga.cli.output import print_warning, write_blocks
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from brolga.spec.blob import Blob, Block
-    from brolga.spec.platform import Platform
+from brolga.images.flatten import merge_layers
+from brolga.spec.blob import Blob, Block
+from brolga.spec.mediatypes import COMPRESSION_BY_LAYER, ENCRYPTED
+from brolga.spec.platform import Platform
 
 
 @verb(
@@ -31,7 +27,12 @@ if TYPE_CHECKING:
 @options.strict
 @options.connection
 def command(
-    *, ref: str, target: str, platform: Platform | None, strict: bool, connection: ConnectionOptions
+    *,
+    ref: str,
+    target: str,
+    platform: Platform | None,
+    strict: bool,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Write the files of an image as a tar.
 
@@ -41,8 +42,6 @@ def command(
 
     If REF is an artifact of one file, the file is written as it is.
     """
-    from brolga.images.flatten import merge_layers
-
     check_output(target, "tar")
     with open_client(connection) as client:
         layers = client.image(ref, platform).layers
@@ -56,8 +55,6 @@ def command(
 
 def _is_one_file(layers: Sequence[Blob]) -> bool:
     """Return whether the only blob of an image is not a layer by its media type, as crane does."""
-    from brolga.spec.mediatypes import COMPRESSION_BY_LAYER, ENCRYPTED
-
     if len(layers) != 1:
         return False
     media_type = layers[0].descriptor.media_type

@@ -1,16 +1,15 @@
 """`brolga flatten`: merge the layers of an image into one."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.mutation import (
     check_clock,
     expected_digest,
@@ -20,19 +19,16 @@ from brolga.cli.mutation import (
     result_ref,
 )
 from brolga.cli.output import eprint, print_warning
+from brolga.client import Client
 from brolga.errors import InvalidManifest
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from brolga.cli.upload_options import UploadFlags
-    from brolga.client import Client
-    from brolga.images import Image, ImageIndex, Tree
-    from brolga.spec.descriptor import Descriptor
-    from brolga.spec.digest import Digest
-    from brolga.spec.platform import Platform
-    from brolga.spec.reference import Repository
-    from brolga.stores.location import LocalRef
+from brolga.images import Image, ImageIndex, Tree
+from brolga.images.index import is_blob
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import IMAGE_CONFIGS
+from brolga.spec.platform import Platform
+from brolga.spec.reference import Repository
+from brolga.stores.location import LocalRef, home_of, parse_image_ref
 
 _MAX_DEPTH: Final = 16  # indexes within indexes, as when they are pushed
 
@@ -55,9 +51,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     tag: str | None,
     platform: Platform | None,
     strict: bool,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Merge the layers of an image into one.
 
@@ -69,9 +65,6 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.images import Image
-    from brolga.stores.location import home_of, parse_image_ref, registry_of
-
     check_clock()
     source = parse_image_ref(ref)
     target = result_ref(source, tag)
@@ -80,7 +73,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     def flatten(image: Image) -> Image:
         return image.flatten(strict=strict, on_warning=partial(print_warning, ref))
 
-    with open_client(connection, registry=registry_of(home), upload_opts=upload_opts) as client:
+    with open_client(connection, target=home, upload_opts=upload_opts) as client:
         tree = get_tree(client, source, platform, in_place=target == source, compress_layers=False)
         expected = expected_digest(target, source, tree)
         if isinstance(tree, Image):
@@ -120,12 +113,10 @@ class _IndexFlattener:
             flat = flat.append(child, described=described)
         return flat
 
-    def _flatten_child(self, index: ImageIndex, descriptor: Descriptor, depth: int) -> Tree | None:
+    def _flatten_child(
+        self, index: ImageIndex, descriptor: Descriptor, depth: int
+    ) -> Image | ImageIndex | None:
         """Push a flattened child of an index; return it, or None if it is not an image of files."""
-        from brolga.images import Image
-        from brolga.images.index import is_blob
-        from brolga.spec.mediatypes import IMAGE_CONFIGS
-
         # buildkit's attestations are images by their types, and its cache index lists blobs
         is_attestation = descriptor.platform is not None and descriptor.platform.os == "unknown"
         if is_attestation or is_blob(descriptor):

@@ -1,28 +1,24 @@
 """`brolga index`: list, append to and filter indexes."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import VerbGroup, examples
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.mutation import expected_digest, get_index, push_and_print, result_ref
 from brolga.cli.output import print_lines, print_result
 from brolga.cli.params import parse_platforms, split_names
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from brolga.cli.upload_options import UploadFlags
-    from brolga.client import Client
-    from brolga.images import Tree
-    from brolga.spec.blob import Blob
-    from brolga.spec.descriptor import Descriptor
-    from brolga.spec.platform import Platform
+from brolga.client import Client
+from brolga.images import Image, ImageIndex
+from brolga.images.index import is_blob
+from brolga.spec.blob import Blob
+from brolga.spec.descriptor import Descriptor
+from brolga.spec.mediatypes import DOCKER_MANIFEST_LIST, OCI_INDEX
+from brolga.spec.platform import Platform
+from brolga.stores.location import parse_image_ref, with_digest
 
 
 @click.group("index", cls=VerbGroup)
@@ -34,13 +30,11 @@ def command() -> None:
 @click.argument("ref")
 @options.json_output
 @options.connection
-def list_(*, ref: str, as_json: bool, connection: ConnectionOptions) -> None:
+def list_(*, ref: str, as_json: bool, connection: options.ConnectionOptions) -> None:
     """List what is in an index: platform, digest and size in bytes, one line each.
 
     With --json one object: ref, digest, mediaType, manifests (the descriptors of the index).
     """
-    from brolga.stores.location import parse_image_ref, with_digest
-
     source = parse_image_ref(ref)
     with open_client(connection) as client:
         index = get_index(client, source).index
@@ -87,7 +81,7 @@ def filter_(
     wanted: list[Platform],
     tag: str | None,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Keep only the images for some platforms in an index.
 
@@ -95,11 +89,9 @@ def filter_(
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.stores.location import parse_image_ref, registry_of
-
     source = parse_image_ref(ref)
     target = result_ref(source, tag)
-    with open_client(connection, registry=registry_of(target)) as client:
+    with open_client(connection, target=target) as client:
         index = get_index(client, source)
         kept = index.filter(partial(_matches_any, wanted))
         if not kept.index.manifests:
@@ -151,9 +143,9 @@ def append(  # noqa: PLR0913 - the flags of the verb
     flatten: bool,
     docker_empty_base: bool,
     tag: str | None,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Append images to the index BASE, or without BASE make an index of them.
 
@@ -162,22 +154,18 @@ def append(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.images import ImageIndex
-    from brolga.spec.mediatypes import DOCKER_MANIFEST_LIST, OCI_INDEX
-    from brolga.stores.location import parse_image_ref, registry_of
-
     name = base if base is not None else tag
     if name is None:
         raise click.UsageError("without BASE, the result needs a name: give one with --tag")
-    target = result_ref(parse_image_ref(name), tag)
-    registry = registry_of(target)
-    with open_client(connection, registry=registry, upload_opts=upload_opts) as client:
+    source = parse_image_ref(name)
+    target = result_ref(source, tag)
+    with open_client(connection, target=target, upload_opts=upload_opts) as client:
         expected = None
         if base is None:
             index = ImageIndex.empty(DOCKER_MANIFEST_LIST if docker_empty_base else OCI_INDEX)
         else:
-            index = get_index(client, parse_image_ref(base))
-            expected = expected_digest(target, parse_image_ref(base), index)
+            index = get_index(client, source)
+            expected = expected_digest(target, source, index)
         for child, described in _children(client, manifests, flatten=flatten):
             index = index.append(child, described=described)
         push_and_print(client, target, index, as_json=as_json, expected=expected)
@@ -185,11 +173,8 @@ def append(  # noqa: PLR0913 - the flags of the verb
 
 def _children(
     client: Client, names: Sequence[str], *, flatten: bool
-) -> Iterator[tuple[Tree | Blob, Descriptor | None]]:
+) -> Iterator[tuple[Image | ImageIndex | Blob, Descriptor | None]]:
     """Yield each image to append, and its descriptor if it comes from an index."""
-    from brolga.images import ImageIndex
-    from brolga.images.index import is_blob
-
     for name in names:
         tree = client.get(name)
         if flatten and isinstance(tree, ImageIndex):

@@ -1,31 +1,28 @@
 """`brolga layer`: stream layers into a registry, and out of it."""
 
-from __future__ import annotations
-
 import os
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import Final
 
 import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import Verb, VerbGroup, examples
-from brolga.cli.client_factory import ConnectionOptions, open_client
-from brolga.cli.local_paths import check_output, check_target, parse_local_ref, print_ref
+from brolga.cli.client_factory import open_client
+from brolga.cli.local_paths import check_output, check_target, print_ref
 from brolga.cli.mutation import check_clock
 from brolga.cli.output import eprint, print_result, write_blocks
+from brolga.cli.params import Parsed, parse_media_type, parse_size
+from brolga.cli.progress import show_progress
 from brolga.cli.source import command_layer, layer_fields, stream_layer
-from brolga.cli.upload_options import SizeType
 from brolga.errors import CorruptBlob, InvalidReference
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from brolga.cli.upload_options import UploadFlags
-    from brolga.spec.reference import Repository
-    from brolga.stores.location import ImageRef
-    from brolga.stream.layer import StreamLayer
+from brolga.images import StreamBlob
+from brolga.spec.mediatypes import UNKNOWN_ARTIFACT, compression_of_media_type
+from brolga.spec.reference import Repository
+from brolga.stores.location import ImageRef, LocalRef, parse_image_ref
+from brolga.stream.decompression import Limits
+from brolga.stream.layer import StreamLayer
 
 _FILE_SUFFIXES: Final = {"gzip": ".gz", "zstd": ".zst", "none": ""}
 
@@ -68,6 +65,7 @@ class _Push(Verb):
 )
 @click.option(
     "--artifact-type",
+    type=Parsed(parse_media_type),
     metavar="TYPE",
     help="With TAG: what the stream is, a media type; default: an unknown artifact.",
 )
@@ -85,9 +83,9 @@ def push(  # noqa: PLR0913 - the flags of the verb
     artifact_type: str | None,
     annotations: dict[str, str],
     layer_opts: options.LayerOptions,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Stream SOURCE, or what COMMAND writes, into REPO as a layer, in one pass.
 
@@ -105,30 +103,29 @@ def push(  # noqa: PLR0913 - the flags of the verb
     digest, seconds, and of the layer diffId, size, uncompressedSize (bytes), mediaType; with TAG
     artifactType, and the layer's fields in layer.
     """
-    from brolga.cli.progress import show_progress
-    from brolga.images import StreamBlob
-    from brolga.spec.mediatypes import UNKNOWN_ARTIFACT
-    from brolga.spec.reference import Repository
-
     start_s = time.monotonic()
     target = _target(repo)
     layer = _layer(source, arguments, layer_opts, connection, tar=tar)
     is_named = not isinstance(target, Repository)
     check_target(target, as_json=as_json)
     _check_flags(artifact_type, annotations, layer_opts.media_type, layer, is_named=is_named)
-    with (
-        open_client(connection, upload_opts=upload_opts) as client,
-        show_progress([layer], layer_opts.progress),
-        _incomplete_tar_hint(),
-    ):
-        if isinstance(target, Repository):
-            client.push_layer(target, StreamBlob(layer))
-        else:
-            kind = artifact_type or UNKNOWN_ARTIFACT
-            title = _title(source, layer.compression)
-            ref = client.push_stream(
-                target, layer, artifact_type=kind, title=title, annotations=annotations
-            )
+    kind, title = artifact_type or UNKNOWN_ARTIFACT, ""
+    if source and source != "-":  # the name of the file that ORAS makes of the stream
+        title = os.path.basename(source) + _FILE_SUFFIXES[layer.compression]  # noqa: PTH119 - a str
+    try:
+        with (
+            open_client(connection, upload_opts=upload_opts) as client,
+            show_progress([layer], layer_opts.progress),
+        ):
+            if isinstance(target, Repository):
+                client.push_layer(target, StreamBlob(layer))
+            else:
+                ref = client.push_stream(
+                    target, layer, artifact_type=kind, title=title, annotations=annotations
+                )
+    except CorruptBlob as error:
+        error.add_note("make sure that it is complete, or push it as it is with --no-tar")
+        raise
     seconds = round(time.monotonic() - start_s, 3)
     if isinstance(target, Repository):
         _print_layer(target, layer, seconds, as_json=as_json)
@@ -155,14 +152,14 @@ def push(  # noqa: PLR0913 - the flags of the verb
 @click.option("--raw", is_flag=True, help="Write the bytes as they are stored, compressed.")
 @click.option(
     "--max-size",
-    type=SizeType(),
+    type=Parsed(parse_size),
     metavar="SIZE",
     help="Refuse a stream of more bytes (512K, 32M, 1G); default: no limit, but one that grows by "
     "more than 1100 times, beyond 4 GiB, is refused.",
 )
 @options.connection
 def pull(
-    *, ref: str, output: str, raw: bool, max_size: int | None, connection: ConnectionOptions
+    *, ref: str, output: str, raw: bool, max_size: int | None, connection: options.ConnectionOptions
 ) -> None:
     """Write a stream that `layer push` has pushed, as it was before.
 
@@ -170,9 +167,6 @@ def pull(
     They are verified as they pass. FILE appears only when the stream is complete and verified. On
     stdout, if the bytes are wrong, the exit code is 6, and the output must not be used.
     """
-    from brolga.stores.location import parse_image_ref
-    from brolga.stream.decompression import Limits
-
     source = parse_image_ref(ref)
     check_output(output, "stream")
     limits = Limits(max_size, Limits.ratio if max_size is None else None)
@@ -185,18 +179,15 @@ def pull(
 
 def _target(text: str) -> Repository | ImageRef:
     """Return REPO[:TAG], or a place on this machine with a tag. Raises InvalidReference."""
-    from brolga.spec.reference import Reference, Repository
-    from brolga.stores.location import parse_image_ref
-
-    if (local := parse_local_ref(text)) is not None:
-        if local.tag:
-            return local
+    ref = parse_image_ref(text)
+    if isinstance(ref, LocalRef):
+        if ref.tag:
+            return ref
         raise InvalidReference(
             f"{text}: a layer alone is not an image, so it needs a name",
             hint="name it: oci:DIR:TAG",
         )
-    ref = parse_image_ref(text)
-    if not isinstance(ref, Reference) or ref.tag_is_default:
+    if ref.tag_is_default:
         return Repository.parse(text)
     if ref.digest is not None:
         raise InvalidReference(
@@ -210,7 +201,7 @@ def _layer(
     source: str | None,
     arguments: Sequence[str] | None,
     layer_opts: options.LayerOptions,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
     *,
     tar: bool | None,
 ) -> StreamLayer:
@@ -232,45 +223,18 @@ def _check_flags(
     is_named: bool,
 ) -> None:
     """Raise UsageError for flags that need a tag, and for media types that are not valid."""
-    from brolga.spec.mediatypes import check_media_type, compression_of_media_type
-
     if not is_named:
         if artifact_type is not None or annotations:
             raise click.UsageError("--artifact-type and --annotation need a manifest: REPO:TAG")
         return
     check_clock()
-    if artifact_type is not None:
-        try:
-            check_media_type(artifact_type)
-        except ValueError as error:
-            raise click.UsageError(f"--artifact-type: {error}") from error
     compression = layer.compression
-    if (
-        media_type
-        and compression != "none"
-        and compression_of_media_type(media_type) != compression
-    ):
+    declared = compression_of_media_type(media_type) if media_type else compression
+    if compression not in {"none", declared}:
         raise click.UsageError(
             f"--media-type {media_type} does not say how the bytes are compressed, so that no "
             f"reader could decompress them: use {media_type}+{compression}, or --compression none"
         )
-
-
-def _title(source: str | None, compression: str) -> str:
-    """Return the name of the file that ORAS makes of the stream, "" for stdin or a command."""
-    if source in {None, "-"}:
-        return ""
-    return os.path.basename(str(source)) + _FILE_SUFFIXES[compression]  # noqa: PTH119 - a str
-
-
-@contextmanager
-def _incomplete_tar_hint() -> Iterator[None]:
-    """Add a hint to the error of an incomplete tar."""
-    try:
-        yield
-    except CorruptBlob as error:
-        error.add_note("make sure that it is complete, or push it as it is with --no-tar")
-        raise
 
 
 def _print_layer(

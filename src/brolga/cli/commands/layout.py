@@ -1,35 +1,13 @@
 """`brolga layout`: maintain an image layout."""
 
-from __future__ import annotations
-
-import re
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final
 
 import click
 
 from brolga.cli.click_ext import VerbGroup, examples
 from brolga.cli.output import eprint, print_result, print_warning
-
-if TYPE_CHECKING:
-    from brolga.stores.layout import GCResult
-
-_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_AGE: Final = re.compile(r"([0-9]{1,9})([smhd]?)", re.ASCII)
-
-
-class _Age(click.ParamType):  # type: ignore[type-arg] # not generic before click 8.4
-    """A time in seconds, minutes, hours or days."""
-
-    name = "age"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        match = _AGE.fullmatch(str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a time: use a number with suffix s, m, h or d", param, ctx)
-        return float(int(match[1]) * _UNITS[match[2]])
+from brolga.cli.params import Parsed, parse_duration
+from brolga.stores.layout import GCResult, Layout
 
 
 @click.group("layout", cls=VerbGroup)
@@ -45,11 +23,11 @@ def command() -> None:
 @click.option(
     "--older-than",
     "older_than_s",
-    type=_Age(),
+    type=Parsed(parse_duration),
     default="1h",
     show_default=True,
     metavar="TIME",
-    help="Keep what is younger: a client of a registry on DIR may need it.",
+    help="Keep younger blobs: a client of a registry on DIR may need them.",
 )
 @click.option(
     "--untagged",
@@ -63,15 +41,13 @@ def gc(
 ) -> None:
     """Delete the blobs that no image of a layout refers to.
 
-    It waits for pushes of brolga into DIR. If a registry serves DIR, what its clients are pushing
-    is kept because of its age: with --older-than 0, no client may push meanwhile.
+    It waits for pushes of brolga into DIR. If a registry serves DIR, blobs that its clients are
+    pushing are kept because of their age: with --older-than 0, no client may push meanwhile.
 
     Prints what was deleted. With --json: blobs, size (their bytes), young (blobs kept because of
     their age), scratch (files that interrupted writers left), unread (manifests that cannot be
     read, with the reason; what they refer to is kept).
     """
-    from brolga.stores.layout import Layout
-
     collected = Layout(directory.removeprefix("oci:")).gc(
         older_than_s=older_than_s,
         untagged=untagged,

@@ -1,7 +1,5 @@
 """`brolga ls`: list the tags of a repository."""
 
-from __future__ import annotations
-
 import re
 from typing import Final
 
@@ -9,9 +7,10 @@ import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import check_source
 from brolga.cli.output import print_lines, print_result
+from brolga.stores.location import parse_repository_ref
 
 # The fallback tags of the referrers API (distribution-spec, Referrers Tag Schema), and cosign's.
 _DIGEST_TAG: Final = re.compile("sha(256|384|512)-")
@@ -31,15 +30,13 @@ def command(
     full_ref: bool,
     omit_digest_tags: bool,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """List the tags of a repository.
 
     One per line, in the registry's order, each page as soon as it comes. With --json: repository,
     tags.
     """
-    from brolga.stores.location import parse_repository_ref
-
     repository = parse_repository_ref(repo)
     check_source(repository, connection)
     with open_client(connection) as client:

@@ -1,30 +1,25 @@
 """`brolga mutate`: change labels, environment, command and more of an image."""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import MAY_BE_EMPTY, verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import archive_ref, check_target, spool_beside
 from brolga.cli.mutation import check_clock, expected_digest, get_tree, push_and_print, result_ref
-from brolga.cli.params import ImagePlatformType, parse_pairs, split_items, split_names
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from brolga.cli.upload_options import UploadFlags
-    from brolga.images import Tree
-    from brolga.spec.blob import Layer
-    from brolga.spec.config import ImageConfig
-    from brolga.spec.platform import Platform
-    from brolga.spec.reference import Repository
-    from brolga.stores.location import ImageRef
+from brolga.cli.params import Parsed, parse_image_platform, parse_pairs, split_items, split_names
+from brolga.cli.source import refuse_compressed, stream_layer
+from brolga.images import ImageIndex, Tree
+from brolga.spec.blob import Layer
+from brolga.spec.config import ImageConfig
+from brolga.spec.platform import Platform
+from brolga.spec.reference import Repository
+from brolga.stores.location import ImageRef, parse_image_ref
 
 
 @dataclass(frozen=True)
@@ -132,7 +127,7 @@ _list_option = partial(click.option, multiple=True, callback=split_items, type=M
 )
 @click.option(
     "--set-platform",
-    type=ImagePlatformType(),
+    type=Parsed(parse_image_platform),
     metavar="OS/ARCH[/VARIANT]",
     help="The new platform.",
 )
@@ -147,7 +142,7 @@ _list_option = partial(click.option, multiple=True, callback=split_items, type=M
 @options.platform
 @options.upload
 @options.json_output
-@options.connection(username_short=False)
+@options.connection_without_u
 def command(  # noqa: PLR0913 - the flags of the verb
     *,
     ref: str,
@@ -157,9 +152,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     output: str | None,
     tag: str | None,
     platform: Platform | None,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
     **config: Any,  # noqa: ANN401 - the fields of _Changes
 ) -> None:
     """Change labels, environment, command and more of an image.
@@ -170,9 +165,6 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.spec.reference import Repository
-    from brolga.stores.location import parse_image_ref, registry_of
-
     if tag is not None and repo is not None:
         raise click.UsageError("--repo pushes by digest: give --repo or --tag, not both")
     if output is not None and repo is not None:
@@ -188,17 +180,15 @@ def command(  # noqa: PLR0913 - the flags of the verb
     check_target(target, as_json=as_json)
     changes = _Changes(**config)
     layers = _layers(append, connection)
-    registry, upload_opts = registry_of(target), spool_beside(output, upload_opts)
-    with open_client(connection, registry=registry, upload_opts=upload_opts) as client:
+    upload_opts = spool_beside(output, upload_opts)
+    with open_client(connection, target=target, upload_opts=upload_opts) as client:
         tree = get_tree(client, source, platform, in_place=target == source)
         mutated = _mutate(tree, changes, annotations, layers, source)
         expected = expected_digest(target, source, tree)
         push_and_print(client, target, mutated, as_json=as_json, expected=expected)
 
 
-def _layers(sources: Sequence[str], connection: ConnectionOptions) -> list[Layer]:
-    from brolga.cli.source import refuse_compressed, stream_layer
-
+def _layers(sources: Sequence[str], connection: options.ConnectionOptions) -> list[Layer]:
     if sources.count("-") > 1:
         raise click.UsageError("--append -: stdin can be only one SOURCE")
     layer_opts = options.LayerOptions(compression="gzip")
@@ -219,8 +209,6 @@ def _mutate(
     source: ImageRef,
 ) -> Tree:
     """Return the tree with all changes. Raises UsageError if an index cannot have them."""
-    from brolga.images import ImageIndex
-
     if isinstance(tree, ImageIndex):
         if layers or not changes.is_empty:
             raise click.UsageError(

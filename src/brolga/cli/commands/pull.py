@@ -1,24 +1,19 @@
 """`brolga pull`: write images to an archive or a layout."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import check_source, check_target, parse_local_ref, print_ref
 from brolga.cli.output import print_result
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from brolga.client import Client
-    from brolga.images import Tree
-    from brolga.spec.platform import Platform
-    from brolga.stores.location import ImageRef, Kind, LocalRef
+from brolga.client import Client
+from brolga.images import Tree
+from brolga.spec.platform import Platform
+from brolga.stores.location import ImageRef, Kind, LocalRef, keeps_layers, parse_image_ref
 
 _KINDS: Final[dict[str, Kind]] = {"tarball": "docker-archive", "oci": "oci"}
 
@@ -60,7 +55,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     jobs: int,
     spool: str | bool,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Write images to an archive or a layout.
 
@@ -72,8 +67,6 @@ def command(  # noqa: PLR0913 - the flags of the verb
     Prints the name by digest of each, or nothing if the archive goes to stdout. With --json: images
     (each with ref, digest).
     """
-    from brolga.stores.location import LocalRef, parse_image_ref
-
     if not refs:
         raise click.UsageError(f"give both REF and PATH; {path} is only one of them")
     target = parse_local_ref(path)
@@ -107,8 +100,6 @@ def command(  # noqa: PLR0913 - the flags of the verb
 def _read_trees(
     client: Client, sources: Sequence[ImageRef], target: LocalRef, platform: Platform | None
 ) -> Iterator[Tree]:
-    from brolga.stores.location import keeps_layers
-
     is_docker = keeps_layers(target)  # an archive's layers are compressed when it is read
     for source in sources:
         if platform is not None or is_docker:
@@ -130,8 +121,6 @@ def _names(sources: Sequence[ImageRef], target: LocalRef, *, whole_name: bool) -
 
 
 def _name(source: ImageRef, kind: Kind, *, whole: bool) -> str:
-    from brolga.stores.location import LocalRef
-
     if isinstance(source, LocalRef):
         return source.tag if kind != "docker-archive" or source.kind == kind else ""
     if source.tag is None or kind == "docker-archive" or whole:

@@ -1,21 +1,17 @@
 """`brolga push`: push an image from this machine."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import check_source, check_target, parse_source_path, print_ref
 from brolga.errors import ImageNotFound
-
-if TYPE_CHECKING:
-    from brolga.cli.upload_options import UploadFlags
-    from brolga.spec.platform import Platform
+from brolga.spec.platform import Platform
+from brolga.stores.layout import Layout
+from brolga.stores.location import is_archive, parse_image_ref
 
 
 @verb(
@@ -48,9 +44,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     recheck: bool,
     platform: Platform | None,
     jobs: int,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Push an image from this machine: a layout or an archive.
 
@@ -61,18 +57,13 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest.
     """
-    from brolga.stores.location import is_archive, parse_image_ref, registry_of
-
     source, target = parse_source_path(path), parse_image_ref(ref)
     if whole and (is_archive(source) or source.name or platform):
         raise click.UsageError("--index is for all images of a layout: name only its directory")
     check_source(source, connection)
     check_target(target, as_json=as_json)
-    registry = registry_of(target)
-    with open_client(connection, jobs=jobs, registry=registry, upload_opts=upload_opts) as client:
+    with open_client(connection, jobs=jobs, target=target, upload_opts=upload_opts) as client:
         if whole:
-            from brolga.stores.layout import Layout
-
             pushed = client.push(target, Layout(source.path).whole(), verify_existing=recheck)
         else:
             try:

@@ -1,14 +1,12 @@
 """`brolga rebase`: put an image on a new base."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.mutation import (
     BASE_DIGEST,
     BASE_NAME,
@@ -19,15 +17,12 @@ from brolga.cli.mutation import (
     result_ref,
 )
 from brolga.cli.output import eprint
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from brolga.cli.upload_options import UploadFlags
-    from brolga.client import Client
-    from brolga.images import Image
-    from brolga.spec.platform import Platform
-    from brolga.stores.location import ImageRef
+from brolga.client import Client
+from brolga.images import Image, ImageIndex
+from brolga.spec.digest import Digest
+from brolga.spec.platform import Platform
+from brolga.spec.reference import Reference
+from brolga.stores.location import ImageRef, parse_image_ref, with_digest
 
 
 @verb(
@@ -60,9 +55,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     tag: str | None,
     rebased: str | None,
     platform: Platform | None,
-    upload_opts: UploadFlags,
+    upload_opts: options.UploadFlags,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Put an image on a new base, without building it again.
 
@@ -72,14 +67,10 @@ def command(  # noqa: PLR0913 - the flags of the verb
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
-    from brolga.images import ImageIndex
-    from brolga.stores.location import parse_image_ref, registry_of
-
     check_clock()
     source = parse_image_ref(ref)
     target = result_ref(source, rebased if tag is None else tag)
-    registry = registry_of(target)
-    with open_client(connection, registry=registry, upload_opts=upload_opts) as client:
+    with open_client(connection, target=target, upload_opts=upload_opts) as client:
         image = get_tree(client, source, platform, in_place=target == source)
         if isinstance(image, ImageIndex):
             raise click.UsageError(f"{source} is an index: choose one image with --platform")
@@ -103,9 +94,6 @@ def _bases(
 
     Raises UsageError if neither is known, InvalidReference.
     """
-    from brolga.spec.digest import Digest
-    from brolga.stores.location import parse_image_ref, with_digest
-
     name, digest = annotations.get(BASE_NAME), annotations.get(BASE_DIGEST)
     new = new or name
     if new is None:
@@ -131,9 +119,6 @@ def _get_base(
     If the base is an index, choose the image for `platform`, else the one nearest to the image's
     platform; the digest in the annotations is the index's.
     """
-    from brolga.images import ImageIndex
-    from brolga.spec.reference import Reference
-
     tree = client.get(ref, platform=platform or image.platform)
     if isinstance(tree, ImageIndex):
         base = tree.image(platform or image.platform, nearest=platform is None)

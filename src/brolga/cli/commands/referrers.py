@@ -1,13 +1,12 @@
 """`brolga referrers`: list what refers to an image or index."""
 
-from __future__ import annotations
-
 import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.output import print_lines, print_result
+from brolga.spec.mediatypes import OCI_INDEX
 
 
 @verb("referrers")
@@ -16,15 +15,13 @@ from brolga.cli.output import print_lines, print_result
 @options.json_output
 @options.connection
 def command(
-    *, ref: str, artifact_type: str | None, as_json: bool, connection: ConnectionOptions
+    *, ref: str, artifact_type: str | None, as_json: bool, connection: options.ConnectionOptions
 ) -> None:
     """List what refers to an image or index.
 
     These are signatures, SBOMs and attestations: digest and artifact type, one per line, from the
     referrers API or the fallback tag. With --json: as an index.
     """
-    from brolga.spec.mediatypes import OCI_INDEX
-
     with open_client(connection) as client:
         descriptors = client.referrers(ref, artifact_type or "")
     if as_json:

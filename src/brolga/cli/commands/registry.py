@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import re
 import tempfile
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import click
 
 from brolga.cli.click_ext import VerbGroup
 from brolga.cli.output import eprint, print_result
-from brolga.cli.upload_options import SizeType
+from brolga.cli.params import Parsed, parse_duration, parse_size
 from brolga.errors import BrolgaError
 
 if TYPE_CHECKING:
@@ -21,41 +21,17 @@ if TYPE_CHECKING:
 
     from starlette.middleware import Middleware
 
-    from brolga.registry.options import Options
-
 
 # The packages of the extra, as an import error names them.
 _EXTRA = frozenset({"starlette", "uvicorn", "anyio", "bcrypt", "h11", "httptools"})
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
-_TIME = re.compile("([0-9]{1,9})([smhd]?)")
-_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
 
-
-class _PositiveSizeType(SizeType):
-    """A positive size in bytes."""
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        """Return the size; an invalid size, and zero, is a usage error."""
-        return super().convert(value, param, ctx) or self.fail("nothing can be pushed", param, ctx)
-
-
-class _Time(click.ParamType):  # type: ignore[type-arg] # not generic before click 8.4
-    """A time in seconds or another unit."""
-
-    name = "time"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the seconds; an invalid time is a usage error."""
-        match = _TIME.fullmatch(str(value))
-        if match is None or not int(match[1]):
-            self.fail(f"{value!r} is not a valid time: a number, then s, m, h or d", param, ctx)
-        return float(int(match[1]) * _UNITS_S[match[2]])
+def _parse_max_upload(text: str) -> int:
+    if size := parse_size(text):
+        return size
+    raise ValueError("nothing can be pushed")
 
 
 @click.group("registry", cls=VerbGroup)
@@ -67,7 +43,7 @@ def command() -> None:
 @click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(0, 65535))
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--read-only", is_flag=True, help="Refuse what would change anything.")
+@click.option("--read-only", is_flag=True, help="Refuse every request that changes anything.")
 @click.option(
     "--htpasswd", metavar="FILE", type=_FILE, help="Who may use it: `htpasswd -B` makes the file."
 )
@@ -87,14 +63,14 @@ def command() -> None:
 @click.option(
     "--max-upload",
     metavar="SIZE",
-    type=_PositiveSizeType(),
+    type=Parsed(_parse_max_upload),
     help="Bytes of a blob at most: 10GiB.  [default: 256GiB]",
 )
 @click.option(
     "--upload-expiry",
     "upload_expiry_s",
     metavar="TIME",
-    type=_Time(),
+    type=Parsed(partial(parse_duration, minimum=1)),
     help="Delete uploads that stood still for so long: 30m, 12h, 7d.  [default: 1d]",
 )
 @click.option("--durable", is_flag=True, help="Wait for the disk before anything is acknowledged.")
@@ -106,26 +82,38 @@ def serve(
 ) -> None:
     """Serve a registry from DIR, an OCI image layout for each repository.
 
-    Prints HOST:PORT once it takes requests. Without DIR, what is pushed is kept in a temporary
+    Prints HOST:PORT once it takes requests. Without DIR, images are kept in a temporary
     directory and deleted at the end. Port 0 is a free one. Without --htpasswd it listens
     only on loopback addresses, unless --allow-anonymous is given.
     """
-    with _explained_extra():
+    with _hint_at_extra():
+        from brolga.registry.options import Options
         from brolga.registry.server import serve as run
 
-        options = _options(values)
-        middleware = _fault_middleware(faults)
-        with _directory(directory) as (place, lifetime), _explained(place, host, port):
+        middleware: Sequence[Middleware] = ()
+        if faults is not None:
+            from brolga.testing.injector import Injector
+            from brolga.testing.middleware import fault_middleware
+
+            middleware = fault_middleware(Injector.from_record(faults))
+        fields: dict[str, Any] = {
+            name: value for name, value in values.items() if value is not None
+        }
+        try:
+            options = Options(**fields)
+        except ValueError as error:
+            raise click.UsageError(f"--tls-key: {error}") from error
+        with _open_directory(directory) as (place, note), _report_start_errors(place, host, port):
 
             def announce(address: str) -> None:
-                eprint(f"registry: storing in {place}{lifetime}")
+                eprint(f"registry: storing in {place}{note}")
                 print_result(address)
 
             run(place, host, port, on_ready=announce, options=options, middleware=middleware)
 
 
 @contextmanager
-def _explained_extra() -> Iterator[None]:
+def _hint_at_extra() -> Iterator[None]:
     """Say how to install a missing package; some are imported when they are first needed."""
     try:
         yield
@@ -137,29 +125,8 @@ def _explained_extra() -> Iterator[None]:
         raise click.ClickException(message) from error
 
 
-def _fault_middleware(record: Path | None) -> Sequence[Middleware]:
-    """Return the middleware that injects the faults of a `RegistryProcess`."""
-    if record is None:
-        return ()
-    from brolga.testing.injector import Injector
-    from brolga.testing.middleware import fault_middleware
-
-    return fault_middleware(Injector.from_record(record))
-
-
-def _options(values: dict[str, object]) -> Options:
-    """Return the options, with the defaults of `Options`. Raises UsageError."""
-    from brolga.registry.options import Options
-
-    fields: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
-    try:
-        return Options(**fields)
-    except ValueError as error:
-        raise click.UsageError(f"--tls-key: {error}") from error
-
-
 @contextmanager
-def _directory(directory: Path | None) -> Iterator[tuple[Path, str]]:
+def _open_directory(directory: Path | None) -> Iterator[tuple[Path, str]]:
     """Yield the directory to serve, and a note if it is temporary."""
     if directory is not None:
         yield directory, ""
@@ -169,8 +136,8 @@ def _directory(directory: Path | None) -> Iterator[tuple[Path, str]]:
 
 
 @contextmanager
-def _explained(place: Path, host: str, port: int) -> Iterator[None]:
-    """Turn errors of the start into one line."""
+def _report_start_errors(place: Path, host: str, port: int) -> Iterator[None]:
+    """Turn errors of the start into one line, with the flags that they concern."""
     from brolga.registry.serving.htpasswd import InvalidHtpasswd
     from brolga.registry.serving.server import InvalidTls
 
@@ -182,9 +149,9 @@ def _explained(place: Path, host: str, port: int) -> Iterator[None]:
                 f"port {port} on {host} is in use: choose another with --port, or 0 for a free one"
             ) from error
         raise click.ClickException(f"cannot serve {place} on {host}:{port}: {error}") from error
+    except InvalidHtpasswd as error:
+        raise click.UsageError(f"--htpasswd: {error}") from error
+    except InvalidTls as error:
+        raise click.UsageError(f"--tls-cert, --tls-key: {error}") from error
     except BrolgaError as error:
-        if isinstance(error, InvalidHtpasswd):
-            raise click.UsageError(f"--htpasswd: {error}") from error
-        if isinstance(error, InvalidTls):
-            raise click.UsageError(f"--tls-cert, --tls-key: {error}") from error
         raise click.UsageError(f"--host: {error} (--htpasswd or --allow-anonymous)") from error

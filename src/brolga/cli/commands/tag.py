@@ -1,13 +1,12 @@
 """`brolga tag`: give an image or index another tag."""
 
-from __future__ import annotations
-
 import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.output import print_result
+from brolga.stores.location import parse_image_ref, with_digest
 
 
 @verb("tag", "brolga tag localhost:5000/team/app:1 latest")
@@ -15,15 +14,13 @@ from brolga.cli.output import print_result
 @click.argument("tag")
 @options.json_output
 @options.connection
-def command(*, ref: str, tag: str, as_json: bool, connection: ConnectionOptions) -> None:
+def command(*, ref: str, tag: str, as_json: bool, connection: options.ConnectionOptions) -> None:
     """Give an image or index another tag.
 
     TAG is only a tag, in the same repository. A tag that already exists is moved.
 
     Prints REPO@DIGEST. With --json: ref, tag, digest.
     """
-    from brolga.stores.location import parse_image_ref, with_digest
-
     source = parse_image_ref(ref)
     with open_client(connection) as client:
         tagged = client.tag(source, tag)

@@ -1,20 +1,18 @@
 """`brolga validate`: verify an image and everything in it."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import ConnectionOptions, open_client
+from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import parse_source_path
 from brolga.cli.output import eprint, print_result
 from brolga.errors import one_line
-
-if TYPE_CHECKING:
-    from brolga.spec.platform import Platform
+from brolga.images.validate import validate
+from brolga.spec.platform import Platform
+from brolga.stores.location import parse_image_ref, registry_of, with_digest
 
 _INTEGRITY: Final = 6  # exit code
 
@@ -39,7 +37,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     fast: bool,
     platform: Platform | None,
     as_json: bool,
-    connection: ConnectionOptions,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Verify an image and everything in it.
 
@@ -50,9 +48,6 @@ def command(  # noqa: PLR0913 - the flags of the verb
     Prints PASS: REF, or FAIL: REF: PROBLEM for each problem; then the exit code is 6. With --json:
     ref, digest, valid, problems (each with place and what).
     """
-    from brolga.images.validate import validate
-    from brolga.stores.location import parse_image_ref, registry_of, with_digest
-
     if (ref is None) == (path is None):
         raise click.UsageError("give either --remote REF or --tarball PATH")
     reference = parse_image_ref(ref) if ref is not None else parse_source_path(str(path))

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.unit.cli.images import pushed
+from tests.cli_images import push_image
 
 from brolga.images import Image, InMemoryBlob
 from brolga.spec.index import Index
@@ -18,13 +18,13 @@ from brolga.stream.layer import StreamLayer
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.unit.cli.conftest import Brolga
+    from tests.command import Brolga
 
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
     """Write a layout with an image, and an old and a young blob that no image refers to."""
-    pushed(f"oci:{tmp_path}/layout:v1", Image.empty().append(StreamLayer([b""])))
+    push_image(f"oci:{tmp_path}/layout:v1", Image.empty().append(StreamLayer([b""])))
     layout = Layout(tmp_path / "layout")
     old = layout.push(InMemoryBlob(b"old", "a/b"))
     os.utime(layout.path / "blobs" / "sha256" / old.digest.encoded, (0, 0))
@@ -38,8 +38,8 @@ def test_gc_prints_what_was_deleted(brolga: Brolga, layout: Layout) -> None:
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out == "would delete 1 blob of 3 bytes; kept 1 young one\n"
     outcome = brolga("layout", "gc", f"oci:{layout.path}", "--json")
-    told = {"blobs": 1, "size": 3, "young": 1, "scratch": 0, "unread": []}
-    assert json.loads(outcome.out) == told
+    expected = {"blobs": 1, "size": 3, "young": 1, "scratch": 0, "unread": []}
+    assert json.loads(outcome.out) == expected
     (layout.path / ".uploads" / "blob.1").touch()
     outcome = brolga("layout", "gc", "--older-than", "0", str(layout.path))
     assert outcome.out == "deleted 1 blob of 5 bytes, 1 file left over\n"
@@ -47,7 +47,7 @@ def test_gc_prints_what_was_deleted(brolga: Brolga, layout: Layout) -> None:
 
 def test_gc_untagged_deletes_images_without_name(brolga: Brolga, layout: Layout) -> None:
     """`--untagged`."""
-    pushed(f"oci:{layout.path}:v1", Image.empty().append(StreamLayer([b"b" * 512])))
+    push_image(f"oci:{layout.path}:v1", Image.empty().append(StreamLayer([b"b" * 512])))
     assert len(layout.whole().index.manifests) == 2
     assert brolga("layout", "gc", "--untagged", "--older-than", "0s", str(layout.path)).code == 0
     assert len(layout.whole().index.manifests) == 1
@@ -65,7 +65,7 @@ def test_gc_prints_that_it_waits(brolga: Brolga, layout: Layout) -> None:
     thread = threading.Thread(target=write)
     thread.start()
     assert entered.wait(30)
-    # It is told before the wait; the wait ends when the writer does.
+    # The line comes before the wait, which ends when the writer does.
     gc = Layout.gc
 
     def waited(self: Layout, **more: object) -> object:
@@ -76,7 +76,7 @@ def test_gc_prints_that_it_waits(brolga: Brolga, layout: Layout) -> None:
             say()
             leave.set()
 
-        return gc(self, waiting=waiting, **more)  # type: ignore[arg-type] # as they were given
+        return gc(self, waiting=waiting, **more)  # type: ignore[arg-type] # passed on
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Layout, "gc", waited)
@@ -110,7 +110,7 @@ def test_gc_rejects_invalid_time(brolga: Brolga, age: str) -> None:
     """Exit code 2."""
     outcome = brolga("layout", "gc", "--older-than", age, "x")
     assert outcome.code == 2
-    assert "is not a time: use a number with suffix s, m, h or d" in outcome.err
+    assert "is not a valid time: use a number with suffix s, m, h or d" in outcome.err
 
 
 def test_gc_rejects_other_directory(brolga: Brolga, tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
+"""brolga registry serve."""
+
 from __future__ import annotations
 
 import builtins
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -15,6 +18,7 @@ from brolga.registry.options import Options
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.command import Brolga
     from tests.conftest import Authority
 
 
@@ -50,21 +54,6 @@ def test_serve_without_directory_uses_a_temporary_one(served: list[Any]) -> None
     assert existed
     assert not directory.exists()
     assert result.stderr == f"registry: storing in {directory}, deleted at the end\n"
-
-
-def test_serve_rejects_public_address_without_password(tmp_path: Path) -> None:
-    """An address that others can reach is a mistake of usage."""
-    result = CliRunner().invoke(registry, ["serve", str(tmp_path), "--host", "192.0.2.1"])
-    assert result.exit_code == 2
-    assert "can be reached from outside" in result.stderr
-
-
-def test_serve_rejects_file_as_directory(tmp_path: Path) -> None:
-    """What the system refuses is one line."""
-    (tmp_path / "x").write_text("")
-    result = CliRunner().invoke(registry, ["serve", str(tmp_path / "x"), "--port", "0"])
-    assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1].startswith(f"Error: cannot serve {tmp_path / 'x'} on ")
 
 
 def test_serve_maps_every_flag_to_an_option(served: list[Any], tmp_path: Path) -> None:
@@ -104,7 +93,7 @@ def test_time_type_rejects_invalid_time(text: str) -> None:
     """An invalid time is a usage error."""
     result = CliRunner().invoke(registry, ["serve", "--upload-expiry", text])
     assert result.exit_code == 2
-    assert "is not a valid time: a number, then s, m, h or d" in result.stderr
+    assert "is not a valid time: use a number with suffix s, m, h or d" in result.stderr
 
 
 def test_serve_rejects_key_without_certificate(tmp_path: Path) -> None:
@@ -205,7 +194,7 @@ def test_serve_rejects_encrypted_key(tmp_path: Path, authority: Authority) -> No
 def test_serve_rejects_unusable_tls_files(
     tmp_path: Path, authority: Authority, files: tuple[str, str | None], why: str
 ) -> None:
-    """What is wrong is said in words, and of which file."""
+    """The error names the file and the problem."""
     broken = authority.directory / "broken"
     broken.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     flags = [
@@ -231,3 +220,48 @@ def test_serve_rejects_max_upload_of_zero() -> None:
     assert "'--max-upload': nothing can be pushed" in result.stderr
     with pytest.raises(ValueError, match="nothing can be pushed"):
         Options(max_upload=0)
+
+
+def test_serve_rejects_file_as_directory(brolga: Brolga, tmp_path: Path) -> None:
+    """No message says that anything is stored."""
+    file = tmp_path / "file"
+    file.write_text("")
+    outcome = brolga("registry", "serve", str(file), "--port", "0")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err.startswith(f"brolga: cannot serve {file} on 127.0.0.1:0: ")
+    assert outcome.err.count("\n") == 1
+
+
+def test_serve_reports_port_in_use(brolga: Brolga, tmp_path: Path) -> None:
+    """The error says how to choose another."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        outcome = brolga("registry", "serve", str(tmp_path / "new"), "--port", str(port))
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err == (
+        f"brolga: port {port} on 127.0.0.1 is in use: "
+        "choose another with --port, or 0 for a free one\n"
+    )
+
+
+def test_serve_rejects_missing_htpasswd_file(brolga: Brolga, tmp_path: Path) -> None:
+    """Exit code 2, one line, and nothing is served."""
+    outcome = brolga("registry", "serve", str(tmp_path), "--htpasswd", str(tmp_path / "users"))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("brolga: Invalid value for '--htpasswd': ")
+    assert outcome.err.count("\n") == 1
+
+
+def test_serve_rejects_public_host_without_htpasswd(brolga: Brolga, tmp_path: Path) -> None:
+    """A public address requires --htpasswd or --allow-anonymous."""
+    outcome = brolga("registry", "serve", str(tmp_path), "--host", "192.0.2.1")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "--host: 192.0.2.1 can be reached from outside" in outcome.err
+    assert "--htpasswd or --allow-anonymous" in outcome.err
+
+
+def test_serve_rejects_invalid_size(brolga: Brolga, tmp_path: Path) -> None:
+    """Exit code 2."""
+    outcome = brolga("registry", "serve", str(tmp_path), "--max-upload", "much")
+    assert outcome.code == 2
+    assert "invalid size 'much'" in outcome.err

@@ -7,8 +7,9 @@ from base64 import b64encode
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.cli_images import index, push, push_image
+from tests.command import stdin_of
 from tests.raw_server import Peer, serve_script
-from tests.unit.cli.images import index, push, pushed
 
 from brolga.client import Client
 from brolga.images import Image
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from tests.command import Brolga
     from tests.conftest import Embedded
-    from tests.unit.cli.conftest import Brolga
 
     from brolga.images import Tree
     from brolga.spec.reference import Repository
@@ -50,10 +51,7 @@ def test_username_is_sent_only_to_registry_of_result(
             seen.extend(peer.header("authorization", head))
             peer.answer(401, b"", 'WWW-Authenticate: Basic realm="x"')
 
-    end, start = os.pipe()
-    os.write(start, b"secret\n")
-    os.close(start)
-    with serve_script(script) as address, os.fdopen(end) as stdin:
+    with serve_script(script) as address, stdin_of(b"secret\n") as stdin:
         arguments = [word.replace("SOURCE", f"{address}/app") for word in VERBS[verb]]
         flags = ["--username", "me", "--password-stdin", *(["--tag", tag] if tag else [])]
         outcome = brolga(*arguments, *flags, stdin=stdin)
@@ -155,7 +153,7 @@ def test_mutate_overwrites_tag_of_another_name(
     """A result with another name overwrites that tag, whether it exists or not."""
     name = f"{registry.address}/app:v1"
     push(name, "a")
-    pushed(f"{registry.address}/app:v2", Image.empty())
+    push_image(f"{registry.address}/app:v2", Image.empty())
     moves.clear()
     outcome = brolga("mutate", name, "-l", "a=b", "-t", f"{registry.address}/app:{tag}")
     assert (outcome.code, outcome.err) == (0, "")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tests.unit.cli.images import push
+from tests.cli_images import push
 
 if TYPE_CHECKING:
+    from tests.command import Brolga
     from tests.conftest import Embedded
-    from tests.unit.cli.conftest import Brolga
 
 
 def test_ls_lists_tags(brolga: Brolga, registry: Embedded) -> None:
@@ -20,8 +20,8 @@ def test_ls_lists_tags(brolga: Brolga, registry: Embedded) -> None:
     outcome = brolga("ls", repository)
     assert (outcome.code, outcome.out, outcome.err) == (0, "v1\nv2\n", "")
     assert brolga("ls", "--full-ref", repository).out == f"{repository}:v1\n{repository}:v2\n"
-    found = json.loads(brolga("ls", "--json", repository).out)
-    assert found == {"repository": repository, "tags": ["v1", "v2"]}
+    result = json.loads(brolga("ls", "--json", repository).out)
+    assert result == {"repository": repository, "tags": ["v1", "v2"]}
 
 
 def test_ls_omits_digest_tags(brolga: Brolga, registry: Embedded) -> None:

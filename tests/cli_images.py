@@ -13,16 +13,14 @@ from brolga.stream.layer import StreamLayer
 if TYPE_CHECKING:
     from brolga.spec.platform import Platform
 
-__all__ = ["index", "push", "pushed", "read", "stream"]
-
 
 def stream(text: str) -> StreamLayer:
     """Return a layer whose bytes are a text."""
     return StreamLayer([text.encode()])
 
 
-def pushed(name: str, image: Image | ImageIndex) -> str:
-    """Push what was made under a name; return its digest."""
+def push_image(name: str, image: Image | ImageIndex) -> str:
+    """Push an image or index; return its digest."""
     with Client() as client:
         return str(client.push(name, image).digest)
 
@@ -30,18 +28,18 @@ def pushed(name: str, image: Image | ImageIndex) -> str:
 def push(name: str, *texts: str, platform: Platform = DEFAULT_PLATFORM) -> str:
     """Push an image with a layer for each text; return its digest."""
     layers = [stream(text) for text in texts]
-    return pushed(name, Image.empty(platform).append(*layers, created_by="the test"))
+    return push_image(name, Image.empty(platform).append(*layers, created_by="the test"))
 
 
 def index(name: str, *platforms: Platform) -> str:
     """Push an index with an image for each platform; return its digest."""
-    made = ImageIndex.empty()
+    images = ImageIndex.empty()
     with Client() as client:
         for platform in platforms:
             image = Image.empty(platform).append(stream(str(platform)))
             client.push(Reference.parse(name).repository, image)  # from now on it has a digest
-            made = made.append(image)
-    return pushed(name, made)
+            images = images.append(image)
+    return push_image(name, images)
 
 
 def read(name: str) -> Image:

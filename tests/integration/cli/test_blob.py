@@ -9,12 +9,12 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.cli_images import push, read
 from tests.raw_server import Peer, serve_script
-from tests.unit.cli.images import push, read
 
 if TYPE_CHECKING:
+    from tests.command import Brolga
     from tests.conftest import Embedded
-    from tests.unit.cli.conftest import Brolga
 
 RIGHT = f"sha256:{hashlib.sha256(b'right').hexdigest()}"
 BLOB = [sys.executable, "-m", "brolga", "blob"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tests.unit.cli.images import index, push
+from tests.cli_images import index, push
 
 from brolga.client import Client
 from brolga.spec.platform import Platform
@@ -13,8 +13,8 @@ from brolga.spec.platform import Platform
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.command import Brolga
     from tests.conftest import Embedded
-    from tests.unit.cli.conftest import Brolga
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 
@@ -28,12 +28,12 @@ def test_digest_prints_digest_or_full_ref(brolga: Brolga, registry: Embedded) ->
     full = f"{repository}@{digest}"
     assert brolga("digest", "--full-ref", f"{repository}:v1").out == f"{full}\n"
     with Client() as client:
-        found = client.head(full)
+        descriptor = client.head(full)
     assert json.loads(brolga("digest", "--json", full).out) == {
         "ref": full,
         "digest": digest,
-        "mediaType": found.media_type,
-        "size": found.size,
+        "mediaType": descriptor.media_type,
+        "size": descriptor.size,
     }
 
 

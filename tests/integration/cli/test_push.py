@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.cli_images import push_image
+from tests.command import stdin_of
 from tests.tars import tar
-from tests.unit.cli.images import pushed
 
 from brolga.client import Client
 from brolga.images import Image
@@ -18,8 +18,8 @@ from brolga.stream.layer import StreamLayer
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.command import Brolga
     from tests.conftest import Embedded
-    from tests.unit.cli.conftest import Brolga
 
 USAGE = "; see brolga push --help\n"
 
@@ -31,7 +31,7 @@ def image(text: str) -> Image:
 @pytest.fixture
 def layout(tmp_path: Path) -> str:
     """Write a layout with one image."""
-    pushed(f"oci:{tmp_path}/layout:v1", image("a"))
+    push_image(f"oci:{tmp_path}/layout:v1", image("a"))
     return f"{tmp_path}/layout"
 
 
@@ -55,10 +55,10 @@ def test_push_detects_layout_and_archive(
         assert outcome.out == f"{registry.address}/app@{digest}\n"
     outcome = brolga("push", f"{tmp_path}/docker.tar", name, "--json")
     with Client() as client:
-        found = client.image(name)
-        assert found.manifest.config.digest == client.image(f"oci:{layout}").manifest.config.digest
-    full = f"{registry.address}/app@{found.digest}"
-    assert json.loads(outcome.out) == {"ref": full, "digest": str(found.digest)}
+        copy = client.image(name)
+        assert copy.manifest.config.digest == client.image(f"oci:{layout}").manifest.config.digest
+    full = f"{registry.address}/app@{copy.digest}"
+    assert json.loads(outcome.out) == {"ref": full, "digest": str(copy.digest)}
 
 
 def test_push_chooses_image_or_pushes_index(
@@ -66,7 +66,7 @@ def test_push_chooses_image_or_pushes_index(
 ) -> None:
     """`--index`: "push a collection of images as a single index" (crane push)."""
     name = f"{registry.address}/app:v1"
-    pushed(f"oci:{layout}:v2", image("b"))
+    push_image(f"oci:{layout}:v2", image("b"))
     outcome = brolga("push", layout, name)
     assert (outcome.code, outcome.out) == (3, "")
     assert outcome.err == (
@@ -128,9 +128,7 @@ def test_push_rejects_directory_that_is_not_a_layout(brolga: Brolga, tmp_path: P
 
 def test_push_rejects_password_and_archive_on_stdin(brolga: Brolga) -> None:
     """Both would read stdin."""
-    end, start = os.pipe()
-    os.close(start)
-    with os.fdopen(end) as stdin:
+    with stdin_of(b"") as stdin:
         flags = ["--username", "me", "--password-stdin"]
         outcome = brolga("push", "-", "127.0.0.1:1/x", *flags, stdin=stdin)
     assert outcome.code == 2

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import pytest
-from tests.unit.cli.images import push
-
 from brolga.client import Client
 from brolga.images import Image, InMemoryBlob
 from brolga.spec.descriptor import Descriptor
@@ -16,18 +13,9 @@ from brolga.spec.manifest import Manifest
 from brolga.spec.mediatypes import OCI_EMPTY
 
 if TYPE_CHECKING:
-    from tests.conftest import Embedded
-    from tests.unit.cli.conftest import Brolga
+    from tests.command import Brolga
 
 SBOM, SIGNATURE = "application/vnd.example.sbom", "application/vnd.example.signature"
-
-
-@pytest.fixture
-def app(registry: Embedded) -> str:
-    """Push an image."""
-    name = f"{registry.address}/app:v1"
-    push(name, "layer")
-    return name
 
 
 def refer(name: str, artifact_type: str) -> str:
@@ -60,10 +48,10 @@ def test_referrers_prints_digest_and_type(brolga: Brolga, app: str) -> None:
 def test_referrers_prints_index_as_json(brolga: Brolga, app: str) -> None:
     """distribution-spec, Listing Referrers: an image index."""
     sbom = refer(app, SBOM)
-    found = json.loads(brolga("referrers", "--json", app).out)
-    assert found["schemaVersion"] == 2
-    assert found["mediaType"] == "application/vnd.oci.image.index.v1+json"
-    (entry,) = found["manifests"]
+    result = json.loads(brolga("referrers", "--json", app).out)
+    assert result["schemaVersion"] == 2
+    assert result["mediaType"] == "application/vnd.oci.image.index.v1+json"
+    (entry,) = result["manifests"]
     assert (entry["digest"], entry["artifactType"]) == (sbom, SBOM)
 
 

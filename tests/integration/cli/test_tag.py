@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tests.unit.cli.images import push
+from tests.cli_images import push
 
 from brolga.client import Client
 
 if TYPE_CHECKING:
+    from tests.command import Brolga
     from tests.conftest import Embedded
-    from tests.unit.cli.conftest import Brolga
 
 
 def test_tag_adds_or_moves_tag(brolga: Brolga, registry: Embedded) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tests.unit.cli.images import push
+from tests.cli_images import push
 
 if TYPE_CHECKING:
+    from tests.command import Brolga
     from tests.conftest import Embedded
-    from tests.unit.cli.conftest import Brolga
 
 
 def test_catalog_lists_repositories(brolga: Brolga, registry: Embedded) -> None:
@@ -21,8 +21,8 @@ def test_catalog_lists_repositories(brolga: Brolga, registry: Embedded) -> None:
     outcome = brolga("catalog", address)
     assert (outcome.code, outcome.out, outcome.err) == (0, "a\nteam/app\n", "")
     assert brolga("catalog", "--full-ref", address).out == f"{address}/a\n{address}/team/app\n"
-    found = json.loads(brolga("catalog", "--json", address).out)
-    assert found == {"registry": address, "repositories": ["a", "team/app"]}
+    result = json.loads(brolga("catalog", "--json", address).out)
+    assert result == {"registry": address, "repositories": ["a", "team/app"]}
 
 
 def test_catalog_rejects_invalid_registry(brolga: Brolga) -> None:

@@ -8,7 +8,7 @@ import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.unit.cli.images import index, push, pushed
+from tests.cli_images import index, push, push_image
 
 from brolga.client import Client
 from brolga.images import Image
@@ -19,8 +19,8 @@ from brolga.stream.layer import StreamLayer
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.command import Brolga
     from tests.conftest import Embedded
-    from tests.unit.cli.conftest import Brolga
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 
@@ -80,7 +80,7 @@ def test_pull_chooses_image_of_index(brolga: Brolga, registry: Embedded, tmp_pat
 def test_pull_reads_local_places(brolga: Brolga, tmp_path: Path) -> None:
     """The name is kept if the format allows it."""
     place = f"oci:{tmp_path}/layout:v1"
-    pushed(place, Image.empty().append(StreamLayer([b""])))
+    push_image(place, Image.empty().append(StreamLayer([b""])))
     brolga("pull", place, f"docker-archive:{tmp_path}/a.tar")
     assert tags(tmp_path / "a.tar") == [None]
     brolga("pull", place, f"docker-archive:{tmp_path}/a.tar:localhost:5000/a:v2")
@@ -146,6 +146,6 @@ def test_pull_rejects_two_images_with_one_name(
     place = place if place.endswith(":") else "oci:"
     with Client() as client:
         assert client.tags(f"{place}{target}") == refs
-        found = [client.head(f"{place}{target}:{ref}").digest for ref in refs]
-    assert list(map(str, found)) == digests
+        pulled = [client.head(f"{place}{target}:{ref}").digest for ref in refs]
+    assert list(map(str, pulled)) == digests
     assert brolga("pull", refs[0], refs[0], *path).code == 0

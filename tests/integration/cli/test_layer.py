@@ -21,8 +21,8 @@ from tests.tars import tar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.command import Brolga
     from tests.conftest import Authority, Embedded
-    from tests.unit.cli.conftest import Brolga
 
 DATA = b"some bytes to stream\n" * 1000
 NOT_KEPT = (
@@ -255,7 +255,11 @@ NOWHERE = "127.0.0.1:1/x"
         (["oci:there"], "oci:there: a layer alone is not an image", "name it: oci:DIR:TAG\n"),
         ([NOWHERE, "--artifact-type", "a/b"], "--artifact-type and --annotation need", USAGE),
         ([NOWHERE, "-a", "a=b"], "--artifact-type and --annotation need a manifest", USAGE),
-        ([NOWHERE + ":t", "--artifact-type", "a"], "--artifact-type: media type 'a'", USAGE),
+        (
+            [NOWHERE + ":t", "--artifact-type", "a"],
+            "Invalid value for '--artifact-type': media type 'a'",
+            USAGE,
+        ),
         ([NOWHERE + ":t", "--media-type", "a/b"], "--media-type a/b does not say how", USAGE),
         (["http://127.0.0.1:1/x"], "", "team/app\n"),
         ([NOWHERE, "--"], "a COMMAND must follow --", USAGE),

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.unit.cli.images import index, push, pushed
+from tests.cli_images import index, push, push_image
 
 from brolga.client import Client
 from brolga.images import Artifact, ImageIndex
@@ -14,8 +14,8 @@ from brolga.spec.mediatypes import DOCKER_MANIFEST_LIST, OCI_INDEX
 from brolga.spec.platform import Platform
 
 if TYPE_CHECKING:
+    from tests.command import Brolga
     from tests.conftest import Embedded
-    from tests.unit.cli.conftest import Brolga
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64", "v8")
 WINDOWS = Platform("windows", "amd64")
@@ -50,18 +50,18 @@ def test_list_prints_line_for_each_image(brolga: Brolga, multi: str) -> None:
 def test_list_prints_descriptors_as_json(brolga: Brolga, multi: str) -> None:
     """One object, with all members of the descriptors."""
     outcome = brolga("index", "list", "--json", multi)
-    found = read(multi).index
+    images = read(multi).index
     assert json.loads(outcome.out) == {
-        "ref": f"{multi.removesuffix(':1')}@{found.digest}",
-        "digest": str(found.digest),
+        "ref": f"{multi.removesuffix(':1')}@{images.digest}",
+        "digest": str(images.digest),
         "mediaType": OCI_INDEX,
-        "manifests": [one.to_dict() for one in found.manifests],
+        "manifests": [entry.to_dict() for entry in images.manifests],
     }
 
 
 def test_list_prints_nothing_for_empty_index(brolga: Brolga, registry: Embedded) -> None:
     """Nothing on stdout, and no error."""
-    pushed(f"{registry.address}/none:1", ImageIndex.empty())
+    push_image(f"{registry.address}/none:1", ImageIndex.empty())
     outcome = brolga("index", "list", f"{registry.address}/none:1")
     assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
 
@@ -70,13 +70,13 @@ def test_list_prints_dash_without_platform(brolga: Brolga, registry: Embedded, m
     """As crane prints it: an index in an index, an artifact."""
     name = f"{registry.address}/multi:2"
     with Client() as client:
-        made = Artifact.of("text/x")
-        client.push(f"{registry.address}/multi:artifact", made)
+        new_artifact = Artifact.of("text/x")
+        client.push(f"{registry.address}/multi:artifact", new_artifact)
     flags = ["-m", f"{multi},{registry.address}/multi:artifact", "--no-flatten", "-t", name]
     assert brolga("index", "append", *flags).code == 0
     nested, artifact = brolga("index", "list", name).out.splitlines()
     assert nested.startswith(f"- {read(multi).digest} ")
-    assert artifact.startswith(f"- {made.digest} ")
+    assert artifact.startswith(f"- {new_artifact.digest} ")
 
 
 @pytest.mark.parametrize("verb", [["list"], ["filter", "--platform", "linux"]])
@@ -149,11 +149,11 @@ def test_append_makes_index_of_images(brolga: Brolga, registry: Embedded) -> Non
     ]
     flags = ["-m", f"{registry.address}/one:1", "-m", f"{registry.address}/two:1", "-t", name]
     outcome = brolga("index", "append", *flags)
-    made = read(name)
-    assert (outcome.code, outcome.out) == (0, f"{name}@{made.digest}\n")
-    assert made.index.media_type == OCI_INDEX
-    assert made.index.platforms == (AMD64, ARM64)
-    assert [str(one.digest) for one in made.index.manifests] == digests
+    images = read(name)
+    assert (outcome.code, outcome.out) == (0, f"{name}@{images.digest}\n")
+    assert images.index.media_type == OCI_INDEX
+    assert images.index.platforms == (AMD64, ARM64)
+    assert [str(entry.digest) for entry in images.index.manifests] == digests
     with Client() as client, client.image(name, ARM64).layers[0].open() as layer:
         assert b"".join(layer.blocks())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.unit.cli.images import index, push, pushed, read, stream
+from tests.cli_images import index, push, push_image, read, stream
 
 from brolga.client import Client
 from brolga.images import ImageIndex
@@ -14,8 +14,8 @@ from brolga.spec.platform import Platform
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.command import Brolga
     from tests.conftest import Embedded
-    from tests.unit.cli.conftest import Brolga
 
 NAME = "org.opencontainers.image.base.name"
 DIGEST = "org.opencontainers.image.base.digest"
@@ -130,7 +130,7 @@ def test_rebase_requires_base_without_annotations(
     line: str,
 ) -> None:
     """Exit code 2, and the flag that helps."""
-    pushed(app, read(app).with_annotations(annotations))
+    push_image(app, read(app).with_annotations(annotations))
     outcome = brolga("rebase", app, *flags)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {line}")
@@ -149,7 +149,7 @@ def test_rebase_rejects_image_on_another_base(brolga: Brolga, app: str, bases: s
 def test_rebase_rejects_index(brolga: Brolga, registry: Embedded) -> None:
     """crane: 'rebasing an index is not yet supported'."""
     name = f"{registry.address}/multi:1"
-    pushed(name, ImageIndex.empty())
+    push_image(name, ImageIndex.empty())
     outcome = brolga("rebase", name)
     assert outcome.code == 2
     assert outcome.err == (f"brolga: {name} is an index: choose one image with --platform; {USAGE}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.cli_images import index, push, push_image, read, stream
+from tests.command import stdin_of
 from tests.tars import tar
-from tests.unit.cli.images import index, push, pushed, read, stream
 
 from brolga.client import Client
 from brolga.images import Artifact, Image
@@ -19,8 +19,8 @@ from brolga.spec.platform import Platform
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.command import Brolga
     from tests.conftest import Embedded
-    from tests.unit.cli.conftest import Brolga
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 USAGE = "see brolga mutate --help\n"
@@ -43,7 +43,7 @@ def app(registry: Embedded) -> str:
             ExposedPorts={"80/tcp": {}},
         )
     )
-    pushed(name, image.with_annotations({"kept": "yes"}))
+    push_image(name, image.with_annotations({"kept": "yes"}))
     return name
 
 
@@ -92,7 +92,7 @@ def test_mutate_empty_value_removes_field(brolga: Brolga, app: str) -> None:
 def test_mutate_env_uses_upper_case_for_windows(brolga: Brolga, registry: Embedded) -> None:
     """Windows does not know names in two spellings; what is there stays."""
     name = f"{registry.address}/app"
-    pushed(name, Image.empty(Platform("windows", "amd64")).with_config(Env=["Path=C:"]))
+    push_image(name, Image.empty(Platform("windows", "amd64")).with_config(Env=["Path=C:"]))
     brolga("mutate", name, "-e", "Path=D:", "-e", "new=1", "--platform", "windows/amd64")
     assert read(name).config.config["Env"] == ("Path=D:", "NEW=1")
 
@@ -144,10 +144,7 @@ def test_mutate_append_adds_layers_of_file_and_stdin(
     """In the order of the flags, on top; it is streamed."""
     archives = [tar("one"), tar("two")]
     (tmp_path / "one.tar").write_bytes(archives[0])
-    end, start = os.pipe()
-    os.write(start, archives[1])
-    os.close(start)
-    with os.fdopen(end) as stdin:
+    with stdin_of(archives[1]) as stdin:
         flags = ["--append", str(tmp_path / "one.tar"), "--append", "-"]
         outcome = brolga("mutate", app, *flags, stdin=stdin)
     assert (outcome.code, outcome.err) == (0, "")
@@ -243,7 +240,7 @@ def test_mutate_reports_missing_image(brolga: Brolga, registry: Embedded) -> Non
 def test_mutate_annotates_artifact(brolga: Brolga, registry: Embedded) -> None:
     """An artifact has no image config to change."""
     name = f"{registry.address}/app"
-    pushed(name, Artifact.of("application/vnd.example"))
+    push_image(name, Artifact.of("application/vnd.example"))
     outcome = brolga("mutate", "-a", "k=v,w", name)
     assert (outcome.code, outcome.err) == (0, "")
     with Client() as client:

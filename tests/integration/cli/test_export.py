@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.cli_images import push_image
 from tests.tars import entry, listed, names, symlink, tar
-from tests.unit.cli.images import pushed
 
 from brolga.cli.main import main
 from brolga.images import Artifact, Image, InMemoryBlob
@@ -17,8 +17,8 @@ from brolga.spec.mediatypes import OCI_LAYER, OCI_LAYER_GZIP
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
+    from tests.command import Brolga
     from tests.conftest import Embedded
-    from tests.unit.cli.conftest import Brolga
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def app(registry: Embedded) -> str:
     """Push an image of two layers, the upper one hides a file of the lower."""
     name = f"{registry.address}/app"
     layers = tar(entry("a", b"below"), entry("gone")), tar(entry("a", b"above"), ".wh.gone")
-    pushed(name, Image.empty().append(*(StreamLayer([data]) for data in layers)))
+    push_image(name, Image.empty().append(*(StreamLayer([data]) for data in layers)))
     return name
 
 
@@ -74,7 +74,7 @@ def test_export_keeps_old_file_after_failure(
     """The file is complete or missing."""
     name, target = f"{registry.address}/app", tmp_path / "app.tar"
     layers = [StreamLayer([b"no tar"]), StreamLayer([tar("a")])]
-    pushed(name, Image.empty().append(*layers))
+    push_image(name, Image.empty().append(*layers))
     target.write_bytes(b"old")
     outcome = brolga("export", name, str(target))
     assert (outcome.code, outcome.out) == (6, "")
@@ -87,7 +87,7 @@ def test_export_reports_output_before_failure(brolga: Brolga, registry: Embedded
     """It must not be used; the exit code is not 0."""
     name = f"{registry.address}/app"
     layers = [StreamLayer([b"no tar"]), StreamLayer([tar("a")])]
-    pushed(name, Image.empty().append(*layers))
+    push_image(name, Image.empty().append(*layers))
     outcome = brolga("export", name)
     assert outcome.code == 6
     assert "which must not be used; try again" in outcome.err
@@ -132,7 +132,7 @@ def test_export_names_entry_on_which_readers_differ(brolga: Brolga, registry: Em
     """A line on stderr; with --strict an error."""
     name = f"{registry.address}/linked:1"
     layers = tar(entry("usr/"), symlink("lib", "usr")), tar(entry("lib/.wh.gone"))
-    pushed(name, Image.empty().append(*(StreamLayer([data]) for data in layers)))
+    push_image(name, Image.empty().append(*(StreamLayer([data]) for data in layers)))
     outcome = brolga("export", name, os.devnull)
     assert outcome.code == 0
     assert outcome.err.startswith(f"warning: {name}: layer 1 of 2, sha256:")
@@ -148,7 +148,7 @@ def test_export_writes_artifact_of_one_file(
 ) -> None:
     """Crane export: "single layer, non-tarball images" (google/go-containerregistry, crane)."""
     name = f"{registry.address}/note:1"
-    pushed(name, Artifact.of("application/x.note", InMemoryBlob(b"hello\n", "text/plain")))
+    push_image(name, Artifact.of("application/x.note", InMemoryBlob(b"hello\n", "text/plain")))
     file = str(tmp_path / "note.txt") if target == "file" else "-"
     outcome = brolga("export", name, file)
     assert (outcome.code, outcome.err) == (0, "")
@@ -161,7 +161,7 @@ def test_export_rejects_artifact_with_wrong_digest(
     """It is verified while it is written; the file is complete or missing."""
     name = f"{registry.address}/note:1"
     blob = InMemoryBlob(b"hello\n", "text/plain")
-    pushed(name, Artifact.of("application/x.note", blob))
+    push_image(name, Artifact.of("application/x.note", blob))
     (stored,) = registry.directory.rglob(blob.descriptor.digest.encoded)
     stored.write_bytes(b"jello\n")
     outcome = brolga("export", name, str(tmp_path / "note.txt"))
@@ -173,7 +173,7 @@ def test_export_rejects_artifact_of_several_files(brolga: Brolga, registry: Embe
     """Several files do not make a tar: the error names the media type."""
     name = f"{registry.address}/notes:1"
     blobs = [InMemoryBlob(text, "text/plain") for text in (b"1", b"2")]
-    pushed(name, Artifact.of("application/x.note", *blobs))
+    push_image(name, Artifact.of("application/x.note", *blobs))
     outcome = brolga("export", name)
     assert outcome.code == 6
     assert "layer 2 of 2" in outcome.err
@@ -205,7 +205,7 @@ def test_export_names_unsupported_layer_format(
 ) -> None:
     """The error names the format instead of reporting damage."""
     name = f"{registry.address}/odd:1"
-    pushed(name, Artifact.of("application/x", blob))
+    push_image(name, Artifact.of("application/x", blob))
     outcome = brolga("export", name)
     assert (outcome.code, outcome.out) == (code, "")
     assert line in outcome.err

@@ -18,8 +18,8 @@ from brolga.images import Artifact, InMemoryBlob
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.command import Brolga
     from tests.conftest import Embedded
-    from tests.unit.cli.conftest import Brolga
 
 DATA = b"some bytes to stream\n" * 1000
 NOISE = random.Random(9).randbytes(3_000_001)

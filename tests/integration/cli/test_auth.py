@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.command import stdin_of
 from tests.raw_server import Peer, serve_script
 
 from brolga.protocol import Credentials
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from io import TextIOWrapper
     from pathlib import Path
 
-    from tests.unit.cli.conftest import Brolga
+    from tests.command import Brolga
 
 SECRET = "s3cr3t"  # noqa: S105 - of these tests
 HUB = "https://index.docker.io/v1/"
@@ -27,18 +28,8 @@ NOT_FOUND = "credentials not found in native keychain\n"
 
 
 @contextmanager
-def stdin_of(data: bytes) -> Iterator[TextIOWrapper]:
-    """Return a stdin with these bytes, whose descriptor is not a terminal."""
-    end, start = os.pipe()
-    os.write(start, data)
-    os.close(start)
-    with os.fdopen(end) as stdin:
-        yield stdin
-
-
-@contextmanager
 def terminal() -> Iterator[TextIOWrapper]:
-    """Give a stdin that is a terminal."""
+    """Yield a stdin that is a terminal."""
     ours, theirs = pty.openpty()
     with os.fdopen(theirs) as stdin:
         yield stdin
@@ -51,10 +42,10 @@ def asking(name: str, password: str, seen: list[str] | None = None) -> Callable[
 
     def script(peer: Peer) -> None:
         while head := peer.head():
-            given = peer.header("authorization", head)
+            authorization = peer.header("authorization", head)
             if seen is not None:
-                seen.extend(given)
-            if given == [basic]:
+                seen.extend(authorization)
+            if authorization == [basic]:
                 peer.answer(200, b"{}")
             else:
                 peer.answer(401, b"", 'WWW-Authenticate: Basic realm="x"')
@@ -256,8 +247,8 @@ class TestGet:
     def test_get_prints_identity_token(self, brolga: Brolga, docker: Path) -> None:
         """The name is `<token>`."""
         stored(docker, **{"registry.example": {"identitytoken": SECRET}})
-        found: dict[str, Any] = json.loads(brolga("auth", "get", "registry.example").out)
-        assert (found["Username"], found["Secret"]) == ("<token>", SECRET)
+        result: dict[str, Any] = json.loads(brolga("auth", "get", "registry.example").out)
+        assert (result["Username"], result["Secret"]) == ("<token>", SECRET)
 
     def test_get_rejects_bearer_token(self, brolga: Brolga, docker: Path) -> None:
         """Exit code 4, with the verb that prints it."""

@@ -7,12 +7,12 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.cli_images import push
 from tests.raw_server import Peer, serve_script
-from tests.unit.cli.images import push
 
 if TYPE_CHECKING:
+    from tests.command import Brolga
     from tests.conftest import Embedded
-    from tests.unit.cli.conftest import Brolga
 
 DIGEST = f"sha256:{64 * 'a'}"
 TYPE = "Content-Type: application/vnd.oci.image.manifest.v1+json"

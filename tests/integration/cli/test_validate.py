@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.cli_images import index, push_image
 from tests.tars import tar
-from tests.unit.cli.images import index, pushed
 from tests.unit.stores.archive.archives import docker_old
 
 from brolga.client import Client
@@ -18,8 +18,8 @@ from brolga.stream.layer import StreamLayer
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.command import Brolga
     from tests.conftest import Embedded
-    from tests.unit.cli.conftest import Brolga
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 
@@ -27,7 +27,7 @@ AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 def test_validate_passes_valid_image(brolga: Brolga, registry: Embedded) -> None:
     """Crane: `PASS: REF`."""
     name = f"{registry.address}/app:v1"
-    pushed(name, Image.empty().append(StreamLayer([tar("a")])))
+    push_image(name, Image.empty().append(StreamLayer([tar("a")])))
     for flags in ([], ["--fast"]):
         outcome = brolga("validate", "--remote", name, *flags)
         assert (outcome.code, outcome.out, outcome.err) == (0, f"PASS: {name}\n", "")
@@ -36,7 +36,7 @@ def test_validate_passes_valid_image(brolga: Brolga, registry: Embedded) -> None
 def test_validate_prints_json_of_valid_image(brolga: Brolga, registry: Embedded) -> None:
     """ref, digest, valid, problems."""
     name = f"{registry.address}/app"
-    digest = pushed(name, Image.empty().append(StreamLayer([tar("a")])))
+    digest = push_image(name, Image.empty().append(StreamLayer([tar("a")])))
     outcome = brolga("validate", "--json", "--remote", name)
     assert (outcome.code, outcome.err) == (0, "")
     assert json.loads(outcome.out) == {
@@ -60,14 +60,14 @@ def test_validate_checks_docker_archive(brolga: Brolga, tmp_path: Path) -> None:
 
 def test_verb_hints_at_copy_if_digest_is_not_computed(brolga: Brolga, tmp_path: Path) -> None:
     """docs/places.md: an index lists what is known, and such layers get gzip's on their way."""
-    saved, made = tmp_path / "saved.tar", f"oci:{tmp_path}/made:v1"
+    saved, target = tmp_path / "saved.tar", f"oci:{tmp_path}/made:v1"
     saved.write_bytes(tar(*docker_old((tar("a"),))))
-    outcome = brolga("index", "append", "-m", f"docker-archive:{saved}", "-t", made)
+    outcome = brolga("index", "append", "-m", f"docker-archive:{saved}", "-t", target)
     assert (outcome.code, outcome.out) == (1, "")
     assert outcome.err.endswith("copy the image to oci:DIR, and name that\n")
     layout = f"oci:{tmp_path}/layout:v1"
     assert brolga("copy", f"docker-archive:{saved}", layout).code == 0
-    assert brolga("index", "append", "-m", layout, "-t", made).code == 0
+    assert brolga("index", "append", "-m", layout, "-t", target).code == 0
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def broken(registry: Embedded) -> str:
     """Push an image whose layers are not tars, and whose history is short."""
     name = f"{registry.address}/app:v1"
     layers = [StreamLayer([text]) for text in (b"no tar", b"none either")]
-    pushed(name, Image.empty().append(*layers).mutate_config(lambda config: config))
+    push_image(name, Image.empty().append(*layers).mutate_config(lambda config: config))
     return name
 
 
@@ -96,9 +96,9 @@ def test_validate_prints_line_for_each_problem(brolga: Brolga, broken: str) -> N
 def test_validate_prints_problems_as_json(brolga: Brolga, broken: str) -> None:
     """Place and what; nothing else is on stdout."""
     outcome = brolga("validate", "--remote", broken, "--json")
-    found = json.loads(outcome.out)
-    assert (outcome.code, found["valid"], len(found["problems"])) == (6, False, 2)
-    assert set(found["problems"][0]) == {"place", "what"}
+    result = json.loads(outcome.out)
+    assert (outcome.code, result["valid"], len(result["problems"])) == (6, False, 2)
+    assert set(result["problems"][0]) == {"place", "what"}
 
 
 def test_validate_checks_index_or_image_for_platform(brolga: Brolga, registry: Embedded) -> None:

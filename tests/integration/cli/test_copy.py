@@ -6,16 +6,16 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.cli_images import index, push, push_image, read
 from tests.raw_server import Peer, serve_script
-from tests.unit.cli.images import index, push, pushed, read
 
 from brolga.client import Client
 from brolga.images import Image
 from brolga.spec.platform import Platform
 
 if TYPE_CHECKING:
+    from tests.command import Brolga
     from tests.conftest import Embedded
-    from tests.unit.cli.conftest import Brolga
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 NOWHERE = "127.0.0.1:1/x"
@@ -123,11 +123,11 @@ def test_copy_referrers_copies_them(brolga: Brolga, registry: Embedded) -> None:
     digest = push(source, "layer")
     with Client() as client:
         signature = Image.empty().with_subject(client.head(source))
-    signed = pushed(f"{source}:signature", signature)
+    signed = push_image(f"{source}:signature", signature)
     assert brolga("copy", "--referrers", source, target).code == 0
     with Client() as client:
-        (found,) = client.referrers(f"{target}@{digest}")
-    assert str(found.digest) == signed
+        (referrer,) = client.referrers(f"{target}@{digest}")
+    assert str(referrer.digest) == signed
 
 
 @pytest.mark.parametrize(

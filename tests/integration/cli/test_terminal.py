@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.unit.cli.conftest import Brolga
+    from tests.command import Brolga
 
 # An escape sequence, a bell, C1, bidirectional marks, a false line, DEL, a zero-width space.
 EVIL: Final = "\x1b]0;owned\x07\x9b31m\u202e\u2066\r\nFALSE\x08\x00\x7f\u200b"
@@ -134,8 +134,8 @@ def hostile_registry(refusal: Answer | None = None) -> Iterator[str]:
                 self.close_connection = True
                 return
             self.close_connection = True
-            found = serve(self.command, self.path)
-            answer = found if refusal is None or self.path == "/v2/" else refusal
+            response = serve(self.command, self.path)
+            answer = response if refusal is None or self.path == "/v2/" else refusal
             self.send_response_only(answer.status, EVIL_HEADER.encode("utf-8").decode("latin-1"))
             warning = f'299 - "{EVIL_HEADER}"'
             headers = {"Warning": warning, "X-Request-Id": EVIL_HEADER, **answer.headers}

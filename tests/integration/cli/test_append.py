@@ -10,7 +10,7 @@ import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.unit.cli.images import index, push, pushed, read, stream
+from tests.cli_images import index, push, push_image, read, stream
 
 from brolga.client import Client
 from brolga.images import Image, InMemoryBlob
@@ -22,8 +22,8 @@ from brolga.spec.platform import Platform
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.command import Brolga
     from tests.conftest import Embedded
-    from tests.unit.cli.conftest import Brolga
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 NOWHERE = "127.0.0.1:1/x"
@@ -110,11 +110,11 @@ def test_append_prints_image_and_layers_as_json(
     flags = ["--compression", "none", "--threads", "1", "--jobs", "2", "--json"]
     outcome = brolga("append", *flags, "-f", first, "-f", second, "-t", name)
     assert (outcome.code, outcome.err) == (0, "")
-    found: dict[str, Any] = json.loads(outcome.out)
+    result: dict[str, Any] = json.loads(outcome.out)
     image = read(name)
-    assert found.pop("seconds") >= 0
-    layers = found.pop("layers")
-    assert found == {
+    assert result.pop("seconds") >= 0
+    layers = result.pop("layers")
+    assert result == {
         "ref": f"{name}@{image.digest}",
         "digest": str(image.digest),
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -176,7 +176,7 @@ def test_append_removes_annotations_of_base_about_its_base(
     """annotations.md: name and digest are of one image, "the image this image is based on"."""
     base, name = f"{registry.address}/base", f"{registry.address}/x"
     below = {f"org.opencontainers.image.base.{part}": "old" for part in ("name", "digest")}
-    digest = pushed(base, Image.empty().append(stream("layer")).with_annotations(below))
+    digest = push_image(base, Image.empty().append(stream("layer")).with_annotations(below))
     flags = ["-b", f"{base}@{digest}", "--set-base-image-annotations"]
     assert brolga("append", *flags, "-f", first, "-t", name).code == 0
     assert read(name).annotations == {"org.opencontainers.image.base.digest": digest}

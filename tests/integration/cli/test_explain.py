@@ -12,8 +12,8 @@ from tests.raw_server import Peer, refusing_port, serve_script
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.command import Brolga
     from tests.conftest import Authority
-    from tests.unit.cli.conftest import Brolga
 
 CHALLENGE = 'WWW-Authenticate: Basic realm="x"'
 
@@ -34,7 +34,7 @@ def asked(peer: Peer) -> None:
         peer.answer(200, b"{}")
 
 
-def told(text: str) -> dict[str, str]:
+def parse_rows(text: str) -> dict[str, str]:
     """Take the lines apart."""
     return dict(line.split("  ", 1) for line in map(_squeezed, text.splitlines()))
 
@@ -49,7 +49,7 @@ def test_explain_prints_line_for_each_property(brolga: Brolga) -> None:
     with serve_script(asked) as address:
         outcome = brolga("explain", f"{address}/team/app")
     assert (outcome.code, outcome.err) == (0, "")
-    rows = told(outcome.out)
+    rows = parse_rows(outcome.out)
     assert rows.pop("profile").startswith("distribution: ")
     assert rows == {
         "repository": f"{address}/team/app",
@@ -68,12 +68,12 @@ def test_explain_prints_line_for_each_property(brolga: Brolga) -> None:
     }
 
 
-@pytest.mark.parametrize(("style", "told"), [("streamed", "the same"), ("put", "one PUT")])
-def test_explain_describes_known_blobs(brolga: Brolga, style: str, told: str) -> None:
+@pytest.mark.parametrize(("style", "text"), [("streamed", "the same"), ("put", "one PUT")])
+def test_explain_describes_known_blobs(brolga: Brolga, style: str, text: str) -> None:
     """Without a limit if the registry has none."""
     with serve_script(asked) as address:
         outcome = brolga("explain", "--upload-style", style, f"{address}/x")
-    assert f"known blobs  {told}\n" in outcome.out
+    assert f"known blobs  {text}\n" in outcome.out
 
 
 def test_explain_states_that_nothing_is_buffered(brolga: Brolga) -> None:
@@ -89,18 +89,18 @@ def test_explain_prints_json(brolga: Brolga) -> None:
         flags = ["--json", "--upload-style", "chunked:5M", "--window", "1M"]
         outcome = brolga("explain", *flags, f"{address}/x")
     assert (outcome.code, outcome.err) == (0, "")
-    found = json.loads(outcome.out)
-    assert found["repository"] == f"{address}/x"
-    assert (found["tls"], found["verified"]) == (False, False)
-    assert (found["chunk"], found["smaller"], found["lastInPut"]) == (
+    result = json.loads(outcome.out)
+    assert result["repository"] == f"{address}/x"
+    assert (result["tls"], result["verified"]) == (False, False)
+    assert (result["chunk"], result["smaller"], result["lastInPut"]) == (
         5 << 20,
         (5 << 20) // 2,
         False,
     )
-    assert (found["chosenBy"], found["window"]) == ("--upload-style chunked:5M", 1 << 20)
-    assert found["spool"] is False
+    assert (result["chosenBy"], result["window"]) == ("--upload-style chunked:5M", 1 << 20)
+    assert result["spool"] is False
     assert {"url", "authentication", "credentials", "profile", "why", "resumes", "mount"} < set(
-        found
+        result
     )
 
 
@@ -124,7 +124,7 @@ def test_explain_describes_given_flags(
     """What a push with the same flags would do."""
     with serve_script(asked) as address:
         outcome = brolga("explain", *flags, f"{address}/x")
-    assert told(outcome.out)[row] == value
+    assert parse_rows(outcome.out)[row] == value
 
 
 def test_explain_names_config_file_that_chose(
@@ -138,8 +138,8 @@ def test_explain_names_config_file_that_chose(
         config.write_text('[registry."r.example"]\nupload-style = "chunked:8MiB"\n')
         others = brolga("explain", f"{address}/x")
     uploads = f'chunks of 8 MiB (upload-style = "chunked:8MiB" in {config})'
-    assert told(mine.out)["uploads"] == uploads
-    assert told(others.out)["uploads"] == "one streamed PATCH (auto)"
+    assert parse_rows(mine.out)["uploads"] == uploads
+    assert parse_rows(others.out)["uploads"] == "one streamed PATCH (auto)"
 
 
 @pytest.mark.parametrize(
@@ -160,9 +160,9 @@ def test_explain_names_known_registry(brolga: Brolga, shows: str, rows: dict[str
             peer.answer(200, b"{}", shows)
 
     with serve_script(script) as address:
-        found = told(brolga("explain", f"{address}/x").out)
+        result = parse_rows(brolga("explain", f"{address}/x").out)
     for name, value in rows.items():
-        assert found[name].startswith(value)
+        assert result[name].startswith(value)
 
 
 def test_explain_shows_origin_but_not_credentials(
@@ -179,7 +179,7 @@ def test_explain_shows_origin_but_not_credentials(
     with serve_script(script) as address:
         plain = brolga("explain", f"{address}/x")
         full = brolga("explain", "--json", "-vv", f"{address}/x")
-    rows = told(plain.out)
+    rows = parse_rows(plain.out)
     assert (rows["asks for"], rows["credentials"]) == ("basic", "BROLGA_USERNAME")
     assert rows["referrers"] == "api"
     for text in (plain.out, plain.err, full.out, full.err):
@@ -198,8 +198,8 @@ def test_explain_reports_unknown_properties(brolga: Brolga) -> None:
     with serve_script(script) as address:
         outcome = brolga("explain", f"{address}/x")
     assert (outcome.code, outcome.err) == (0, "")
-    assert told(outcome.out)["referrers"].startswith("not known: ")
-    assert "403" in told(outcome.out)["referrers"]
+    assert parse_rows(outcome.out)["referrers"].startswith("not known: ")
+    assert "403" in parse_rows(outcome.out)["referrers"]
 
 
 def test_explain_reports_missing_credentials(brolga: Brolga) -> None:
@@ -220,9 +220,9 @@ def test_explain_states_whether_tls_is_verified(brolga: Brolga, authority: Autho
     with serve_script(asked, tls=authority.server_context()) as address:
         trusted = brolga("explain", f"{address}/x", "--ca-cert", str(authority.ca_cert))
         unverified = brolga("explain", f"{address}/x", "--insecure")
-    assert told(trusted.out)["TLS"] == "verified"
-    assert told(trusted.out)["address"] == f"https://{address}"
-    assert told(unverified.out)["TLS"] == "not verified"
+    assert parse_rows(trusted.out)["TLS"] == "verified"
+    assert parse_rows(trusted.out)["address"] == f"https://{address}"
+    assert parse_rows(unverified.out)["TLS"] == "not verified"
 
 
 def test_explain_reports_unreachable_registry(brolga: Brolga) -> None:

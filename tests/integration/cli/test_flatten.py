@@ -7,8 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.cli_images import push_image, read
 from tests.tars import entry, names, symlink, tar
-from tests.unit.cli.images import pushed, read
 
 from brolga.client import Client
 from brolga.images import Artifact, Image, ImageIndex
@@ -18,8 +18,8 @@ from brolga.spec.reference import Reference
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
+    from tests.command import Brolga
     from tests.conftest import Embedded
-    from tests.unit.cli.conftest import Brolga
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 USAGE = "see brolga flatten --help\n"
@@ -34,11 +34,10 @@ def image(platform: Platform = AMD64) -> Image:
 
 
 @pytest.fixture
-def app(registry: Embedded, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Push the image; the time stands still."""
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+def app(registry: Embedded) -> str:
+    """Push the image."""
     name = f"{registry.address}/app:v1"
-    pushed(name, image())
+    push_image(name, image())
     return name
 
 
@@ -97,13 +96,13 @@ def multi(name: str) -> ImageIndex:
     with Client() as client:
         for child in (image(), inner, attestation, artifact):
             client.push(repository, child)
-        made = ImageIndex.empty()
+        images = ImageIndex.empty()
         for child in (image(), image(ARM64)):
             client.push(repository, child)
-            made = made.append(child)
+            images = images.append(child)
         nested = ImageIndex.empty().append(inner)
-        made = made.append(nested).append(attestation).append(artifact)
-        client.push(name, made.with_annotations({"a": "b"}))
+        images = images.append(nested).append(attestation).append(artifact)
+        client.push(name, images.with_annotations({"a": "b"}))
         return client.index(name)
 
 
@@ -178,7 +177,7 @@ LINKED = (
 def test_flatten_names_entry_on_which_readers_differ(brolga: Brolga, registry: Embedded) -> None:
     """Exit code 0, and a line on stderr; with --strict an error, and nothing is pushed."""
     name = f"{registry.address}/linked:1"
-    pushed(name, Image.empty().append(*(StreamLayer([data]) for data in LINKED)))
+    push_image(name, Image.empty().append(*(StreamLayer([data]) for data in LINKED)))
     outcome = brolga("flatten", "--strict", name)
     assert (outcome.code, outcome.out) == (1, "")
     assert "'lib' is a symbolic link to 'usr/lib', and layer 2 has 'lib/new.so'" in outcome.err
@@ -204,7 +203,7 @@ def test_flatten_flattens_image_for_platform(brolga: Brolga, registry: Embedded)
 def test_flatten_names_layer_that_is_not_a_tar(brolga: Brolga, registry: Embedded) -> None:
     """Exit code 6, the number of the layer, and nothing was pushed."""
     name = f"{registry.address}/app"
-    digest = pushed(name, Image.empty().append(StreamLayer([b"no tar at all"])))
+    digest = push_image(name, Image.empty().append(StreamLayer([b"no tar at all"])))
     outcome = brolga("flatten", name)
     assert (outcome.code, outcome.out) == (6, "")
     assert outcome.err.count("\n") == 1

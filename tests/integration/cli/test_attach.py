@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.unit.cli.images import index, push
+from tests.cli_images import index, push
+from tests.command import stdin_of
 
 from brolga.client import Client
 from brolga.spec.digest import Digest
@@ -18,8 +18,8 @@ from brolga.spec.platform import Platform
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.command import Brolga
     from tests.conftest import Embedded
-    from tests.unit.cli.conftest import Brolga
 
     from brolga.spec.manifest import Manifest
 
@@ -28,15 +28,6 @@ CREATED = "org.opencontainers.image.created"
 TYPE = ["--artifact-type", "application/vnd.example"]
 NOWHERE = "127.0.0.1:1/x"
 USAGE = "see brolga attach --help\n"
-
-
-@pytest.fixture
-def app(registry: Embedded, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Push an image; the time stands still."""
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
-    name = f"{registry.address}/app:v1"
-    push(name, "layer")
-    return name
 
 
 def read(name: str) -> Manifest:
@@ -104,10 +95,7 @@ def test_attach_streams_stdin_without_name(
     brolga: Brolga, app: str, file: str, media_type: str
 ) -> None:
     """`make-sbom | brolga attach SUBJECT -:text/spdx`."""
-    end, start = os.pipe()
-    os.write(start, b"piped")
-    os.close(start)
-    with os.fdopen(end) as stdin:
+    with stdin_of(b"piped") as stdin:
         outcome = brolga("attach", app, file, *TYPE, stdin=stdin)
     (layer,) = read(outcome.out.strip()).layers
     assert (layer.digest, layer.media_type) == (Digest.of(b"piped"), media_type)
@@ -148,7 +136,10 @@ def test_attach_chooses_subject_by_platform(
     ("arguments", "line"),
     [
         ([NOWHERE], "Missing option '--artifact-type'"),
-        ([NOWHERE, "--artifact-type", "text"], "--artifact-type: media type 'text' is not"),
+        (
+            [NOWHERE, "--artifact-type", "text"],
+            "Invalid value for '--artifact-type': media type 'text'",
+        ),
         ([NOWHERE, "x:te?t/plain", *TYPE], "x:te?t/plain: media type 'te?t/plain' is not"),
         (
             [NOWHERE, "x", "dir/x", *TYPE],
