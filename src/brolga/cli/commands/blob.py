@@ -20,4 +20,4 @@ def command(*, ref: str, connection: ConnectionOptions) -> None:
     and what was printed must not be used.
     """
     with open_client(connection) as client, client.blob(ref) as stream:
-        write_blocks(stream.blocks())
+        write_blocks(stream)
