@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from brolga.auth.entries import check_credentials, docker_key, keys_covering, keys_of_registry
+from brolga.auth.entries import check_credentials, docker_key, keys_covering
 from brolga.errors import CredentialsError, excerpt
 from brolga.protocol import Credentials
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from brolga.auth.helpers import Helper
     from brolga.spec.reference import Repository
 
-
-HELPER_TIMEOUT_S: Final = 30.0
 _MAX_FILE: Final = 1 << 20  # bytes
 # Such as osxkeychain, ecr-login or desktop.exe. Only `docker-credential-` and such a name is run.
 _HELPER_NAME: Final = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
@@ -99,14 +97,14 @@ class ConfigFile:
             raise CredentialsError(f"{display_path(path)} {fault}; correct it, or move it away")
         return cls(path, document)
 
-    def helper(self, registry: str, *, timeout_s: float = HELPER_TIMEOUT_S) -> Helper | None:
+    def helper(self, registry: str) -> Helper | None:
         """Return the helper for the credentials of a canonical `registry`, or None.
 
         `credHelpers` is read before `credsStore`; an empty name means no helper. Raises
         CredentialsError for an invalid name.
         """
         by_key = self.members("credHelpers")
-        key, *_ = [*keys_of_registry(by_key, registry), docker_key(registry)]
+        key, *_ = [*keys_covering(by_key, registry), docker_key(registry)]
         place = f"credHelpers[{_display_key(key)}]" if key in by_key else "credsStore"
         name = self._typed(str, by_key.get(key, self.document.get("credsStore")), place)
         if not name:
@@ -116,7 +114,7 @@ class ConfigFile:
         # Imported here, as it imports modules that start processes.
         from brolga.auth.helpers import Helper
 
-        return Helper(name, key, timeout_s)
+        return Helper(name, key)
 
     def stored(self, repository: Repository) -> Credentials | None:
         """Return the credentials in the file for `repository`, or None.

@@ -22,6 +22,7 @@ from brolga.errors import CredentialsError, excerpt
 from brolga.protocol import Credentials
 from brolga.stream.child_process import ExitStatusUnknown, wait_for_exit
 
+_TIMEOUT_S: Final = 30.0  # for one action
 _MAX_OUTPUT: Final = 1 << 20  # bytes, of stdout and of stderr
 _BLOCK: Final = 1 << 16  # bytes
 # The username of an identity token.
@@ -34,12 +35,11 @@ _NOT_FOUND: Final = b"credentials not found in native keychain"
 class Helper:
     """The program `docker-credential-{name}`, and the `key` of one registry in it.
 
-    The caller checks `name`. Each action may take `timeout_s` seconds.
+    The caller checks `name`.
     """
 
     name: str
     key: str
-    timeout_s: float
 
     @property
     def program(self) -> str:
@@ -135,7 +135,7 @@ class Helper:
         self, process: subprocess.Popen[bytes], action: str, sent: bytes
     ) -> tuple[int, bytes, bytes]:
         """Return the exit status, stdout and stderr of a program. Raises CredentialsError."""
-        deadline = time.monotonic() + self.timeout_s
+        deadline = time.monotonic() + _TIMEOUT_S
         try:
             stdout, stderr = _communicate(process, sent, deadline)
             status = wait_for_exit(process, max(0.0, deadline - time.monotonic()))
@@ -145,7 +145,7 @@ class Helper:
             ) from None
         except TimeoutError:
             raise CredentialsError(
-                f"{self.program} {action} did not end within {self.timeout_s:g} s; "
+                f"{self.program} {action} did not end within {_TIMEOUT_S:g} s; "
                 "run it by hand to see what it waits for"
             ) from None
         except _OutputTooLarge:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from brolga.auth.config_file import HELPER_TIMEOUT_S, ConfigFile, docker_path, podman_paths
+from brolga.auth.config_file import ConfigFile, docker_path, podman_paths
 from brolga.auth.entries import check_credentials, registry_from_key
 from brolga.errors import CredentialsError, InvalidReference
 from brolga.protocol import Credentials
@@ -66,12 +66,10 @@ class Environment:
 class ConfigFiles:
     """Docker's config.json, then podman's auth.json files, and the helpers that they name.
 
-    `paths` None means the files that the environment names at each call. A helper may take
-    `helper_timeout_s` seconds.
+    `paths` None means the files that the environment names at each call.
     """
 
     paths: tuple[Path, ...] | None = None
-    helper_timeout_s: float = HELPER_TIMEOUT_S
 
     def find(self, repository: Repository) -> Credentials | None:
         """Return the first credentials that a file or its helper has for `repository`, or None.
@@ -81,7 +79,7 @@ class ConfigFiles:
         paths = (docker_path(), *podman_paths()) if self.paths is None else self.paths
         for path in paths:
             config = ConfigFile.read(path)
-            helper = config.helper(repository.registry, timeout_s=self.helper_timeout_s)
+            helper = config.helper(repository.registry)
             if credentials := (helper and helper.get()) or config.stored(repository):
                 return credentials
         return None

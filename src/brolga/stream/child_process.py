@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import subprocess
 
-
 _FIRST_DELAY_S: Final = 0.0005
 _MAX_DELAY_S: Final = 0.05
 _UNKNOWN: Final = 255

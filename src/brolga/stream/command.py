@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import BlockSource
 
-
 TERMINATE_TIMEOUT_S: Final = 5.0  # from SIGTERM to SIGKILL
 _POLL_INTERVAL_S: Final = 0.05  # between checks whether to stop
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import Block
 
-
 BLOCK_SIZE = 1 << 20  # bytes; part of the output format
 WINDOW_SIZE = 1 << 15  # bytes; deflate's window (RFC 1951, section 2)
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import Block
 
-
 _BLOCK_SIZE: Final = 1 << 20  # bytes of output at a time
 _HEAD_SIZE: Final = 4  # bytes that `detect_compression` needs
 _GZIP_FLAGS: Final = slice(3, 4)  # section 2.3.1: FLG

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from brolga.spec.blob import BlockSource
     from brolga.spec.digest import Digest
 
-
 # Compressing threads by default. By then the serial sha256 of the DiffID is the limit, and the peak
 # is still under 64 MiB (zstd 3; benchmarks/).
 MAX_THREADS: Final = 5

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import Block, BlockSource
 
-
 _Future: TypeAlias = "SimpleQueue[Any]"  # of one job: what it returned or raised
 _Job: TypeAlias = "tuple[Callable[..., object], tuple[Block, ...], _Future]"
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import Block
 
-
 DEFAULT_WINDOW: Final = 32 << 20  # bytes
 
 

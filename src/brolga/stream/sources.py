@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import BlockSource
 
-
 READ_AHEAD: Final = 3  # blocks
 _PIPE_SIZE: Final = 1 << 20  # bytes; what an unprivileged process may ask for (pipe(7))
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import Block
 
-
 # A directory; True for the system's directory for temporary files, False for no spool.
 SpoolChoice: TypeAlias = "bool | str | PathLike[str]"
 _BLOCK_SIZE: Final = 1 << 20  # bytes

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from brolga.transport.request_state import RequestState
 
-
 _READ_SIZE: Final = 1 << 18  # bytes; with the library's 64 KiB a download costs 8 % more CPU
 # Errors of this machine: no descriptors, no memory.
 _LOCAL_ERRNOS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})

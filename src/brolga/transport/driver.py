@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from brolga.protocol import Flow
 
-
 _T = TypeVar("_T")
 _A = TypeVar("_A")
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from brolga.transport.proxy import Proxies, Proxy
     from brolga.transport.tls import TLSConfig
 
-
 _EXPIRY_S: Final = 30.0  # seconds that an idle connection is kept
 
 

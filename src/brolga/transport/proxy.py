@@ -23,7 +23,6 @@ from urllib.parse import unquote_to_bytes, urlsplit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-
 CHECK_PROXY: Final = "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}

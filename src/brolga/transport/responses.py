@@ -22,7 +22,6 @@ from brolga.transport.request_state import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
-
 _MAX_BODY: Final = 4 << 20  # bytes of a body that is read at once (the spec's limit of a manifest)
 _MAX_WARNINGS: Final = 100  # in all
 _MAX_HEADER: Final = 8192  # characters of a Warning header that are read

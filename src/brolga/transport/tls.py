@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from os import PathLike
 
-
 # docker, rootless or not (docker, "Verify repository client with certificates"), and podman, skopeo
 # and buildah (containers-certs.d(5)). The first one with a directory for the host counts.
 CERTS_DIRS: Final = (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from brolga.auth import helpers
 from brolga.auth.helpers import Helper
 from brolga.errors import CredentialsError
 from brolga.protocol import Credentials
@@ -22,8 +23,8 @@ _SECRET = "s3cr3t-value"  # noqa: S105 - what must not be shown
 _KEY = "registry.example"
 
 
-def _helper(name: str = "it", timeout_s: float = 60.0) -> Helper:
-    return Helper(name, _KEY, timeout_s)
+def _helper(name: str = "it") -> Helper:
+    return Helper(name, _KEY)
 
 
 def test_store_get_and_erase(install: Callable[..., Path]) -> None:
@@ -34,7 +35,7 @@ def test_store_get_and_erase(install: Callable[..., Path]) -> None:
     found = _helper().get()
     assert found == Credentials("someone", _SECRET)
     assert found.origin == "docker-credential-it"
-    assert Helper("it", "other.example", 60.0).get() is None
+    assert Helper("it", "other.example").get() is None
     assert _helper().erase() is True
     assert _helper().erase() is False
     assert _helper().get() is None
@@ -226,11 +227,12 @@ def test_slow_helper_is_killed(
             started.append(self)
 
     monkeypatch.setattr(subprocess, "Popen", _Noted)
+    monkeypatch.setattr(helpers, "_TIMEOUT_S", 0.1)
     with pytest.raises(
         CredentialsError,
         match=r"^docker-credential-it get did not end within 0\.1 s; run it by hand",
     ):
-        _helper(timeout_s=0.1).get()
+        _helper().get()
     assert [process.returncode for process in started] == [-signal.SIGKILL]
 
 
@@ -251,18 +253,22 @@ def test_lost_exit_status_is_error(install: Callable[..., Path], action: str) ->
         signal.signal(signal.SIGCHLD, before)
 
 
-def test_timeout_after_output_is_closed(install: Callable[..., Path]) -> None:
+def test_timeout_after_output_is_closed(
+    install: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The time counts to the program's end, not to that of its output."""
+    monkeypatch.setattr(helpers, "_TIMEOUT_S", 1.0)
     install("it", "#!/bin/sh\nexec sleep 600 >&- 2>&- <&-\n")
     with pytest.raises(CredentialsError, match=r"did not end within 1 s"):
-        _helper(timeout_s=1.0).get()
+        _helper().get()
 
 
-def test_timeout_of_zero(install: Callable[..., Path]) -> None:
+def test_timeout_of_zero(install: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit that has passed is an error, never a wait without end."""
+    monkeypatch.setattr(helpers, "_TIMEOUT_S", 0.0)
     install("it", "#!/bin/sh\nexec sleep 600\n")
     with pytest.raises(CredentialsError, match="did not end within 0 s"):
-        _helper(timeout_s=0.0).get()
+        _helper().get()
 
 
 @pytest.mark.parametrize("stream", ["1", "2"])
@@ -316,5 +322,5 @@ def test_helper_that_cannot_be_run_is_error(install: Callable[..., Path]) -> Non
 
 
 def test_repr_hides_secrets() -> None:
-    """A helper holds the name, the key and a time."""
-    assert repr(_helper()) == "Helper(name='it', key='registry.example', timeout_s=60.0)"
+    """A helper holds the name and the key."""
+    assert repr(_helper()) == "Helper(name='it', key='registry.example')"

@@ -233,15 +233,16 @@ def test_save_raises_if_helper_fails(
 
 
 def test_save_raises_if_helper_is_slow(
-    install: Callable[..., Path], configure: Callable[..., Path]
+    install: Callable[..., Path], configure: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Storing and erasing bound a helper's time too."""
+    monkeypatch.setattr("brolga.auth.helpers._TIMEOUT_S", 0.1)
     install("it", "#!/bin/sh\nexec sleep 600\n")
     configure({"credsStore": "it"})
     with pytest.raises(CredentialsError, match=r"store did not end within 0\.1 s"):
-        save("registry.example", _SOMEONE, helper_timeout_s=0.1)
+        save("registry.example", _SOMEONE)
     with pytest.raises(CredentialsError, match=r"get did not end within 0\.1 s"):
-        erase("registry.example", helper_timeout_s=0.1)
+        erase("registry.example")
 
 
 def test_save_does_not_replace_invalid_file(configure: Callable[..., Path]) -> None:
