@@ -20,7 +20,7 @@ from brolga.protocol import BodyError, Request, Response, Timeout, redact
 from brolga.stream.worker import sleep
 from brolga.transport import request_state, responses
 from brolga.transport.addresses import AddressRefused
-from brolga.transport.pools import ParsedURL, PooledRoute, Pools
+from brolga.transport.pools import PooledRoute, Pools
 from brolga.transport.proxy import CHECK_PROXY, InvalidProxy, read_environment
 from brolga.transport.request_state import INTERRUPTS, RequestState, SecondInterrupt
 from brolga.transport.tls import CERTS_DIRS, TLSConfig
@@ -191,16 +191,16 @@ class Transport:
         Raises TransportError without a response, ProtocolViolation if it leads to a private
         network, BodyError, an interrupt, SecondInterrupt.
         """
-        url, route = self._find_route(request)
+        route = self._find_route(request)
         state = RequestState(request.body, request.method, request.size)
         state.is_cleanup = request.timeout is Timeout.SHORT
-        state.description = f"{request.method} to {url.authority}"
+        state.description = f"{request.method} to {route.authority}"
         if route.proxy:
             state.description += f" by the proxy {route.proxy}"
             state.hint = CHECK_PROXY
         try:
             with request_state.request_scope(state):
-                response = self._exchange(request, url, route, state)
+                response = self._exchange(request, route, state)
         except (*responses.HTTP_ERRORS, request_state.IncompleteBody) as error:
             state.raise_body_error(None)
             raise responses.transport_error(error, state) from error
@@ -217,29 +217,26 @@ class Transport:
         finally:
             state.close()
         state.raise_body_error(response)
-        self._warnings.report(url.authority, response.headers.get("warning", ""))
+        self._warnings.report(route.authority, response.headers.get("warning", ""))
         return response
 
-    def _find_route(self, request: Request) -> tuple[ParsedURL, PooledRoute]:
-        """Return a request's URL and route. Raises TransportError if one is invalid."""
+    def _find_route(self, request: Request) -> PooledRoute:
+        """Return the route of a request. Raises TransportError if its URL or proxy is invalid."""
         try:
-            url = ParsedURL.parse(request.url)
-            return url, self._pools.route(url, request.redirected_from)
+            return self._pools.route(request.url, request.redirected_from)
         except ValueError as error:
             text = f"{request.method}: cannot connect: {error}"
             hint = error.hint if isinstance(error, InvalidProxy) else ""
             raise TransportError(text, reason="connect", hint=hint) from error
 
-    def _exchange(
-        self, request: Request, url: ParsedURL, route: PooledRoute, state: RequestState
-    ) -> Response:
+    def _exchange(self, request: Request, route: PooledRoute, state: RequestState) -> Response:
         """Send a request through the library, and receive its response."""
         timeouts = self._timeouts(request.timeout)
         http_request = httpcore.Request(
             request.method,
             route.url,
             headers=[
-                ("Host", url.authority),
+                ("Host", route.authority),
                 ("User-Agent", _USER_AGENT),
                 # A digest is of the stored bytes: no proxy may compress them.
                 *([("Accept-Encoding", "identity")] if request.stream_response else []),
