@@ -92,10 +92,7 @@ class Helper:
         return True
 
     def _run(self, action: str, text: str) -> bytes | None:
-        """Run one action of the program; return its stdout, or None if `get` finds nothing.
-
-        `text` goes to its stdin, never to its arguments. Raises CredentialsError if it fails.
-        """
+        """Run one action with `text` on stdin; return stdout, or None if `get` finds nothing."""
         # Only absolute directories: no program of the current directory is run.
         directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
         search = os.pathsep.join(filter(os.path.isabs, directories))
@@ -134,7 +131,6 @@ class Helper:
     def _wait(
         self, process: subprocess.Popen[bytes], action: str, sent: bytes
     ) -> tuple[int, bytes, bytes]:
-        """Return the exit status, stdout and stderr of a program. Raises CredentialsError."""
         deadline = time.monotonic() + _TIMEOUT_S
         try:
             stdout, stderr = _communicate(process, sent, deadline)
@@ -163,10 +159,7 @@ class _OutputTooLarge(Exception):
 def _communicate(
     process: subprocess.Popen[bytes], sent: bytes, deadline: float
 ) -> tuple[bytes, bytes]:
-    """Write `sent` to a program; return its stdout and stderr.
-
-    Raises TimeoutError at the `deadline` of time.monotonic, _OutputTooLarge.
-    """
+    """Write `sent` to a program; return its stdout and stderr."""
     stdin, stdout, stderr = (
         cast("IO[bytes]", each) for each in (process.stdin, process.stdout, process.stderr)
     )

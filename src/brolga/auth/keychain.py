@@ -26,20 +26,6 @@ class Keychain(Protocol):
         """
 
 
-def credentials_from_environment() -> Credentials | None:
-    """Return the credentials in BROLGA_USERNAME and BROLGA_PASSWORD, or None if one is not set.
-
-    Raises CredentialsError if HTTP cannot carry them.
-    """
-    username, password = os.environ.get("BROLGA_USERNAME"), os.environ.get("BROLGA_PASSWORD")
-    if not (username and password):
-        return None
-    credentials = Credentials(username, password, origin="BROLGA_USERNAME")
-    return check_credentials(
-        credentials, "the environment (BROLGA_USERNAME, BROLGA_PASSWORD)", "set it without"
-    )
-
-
 @dataclass(frozen=True)
 class Environment:
     """BROLGA_USERNAME and BROLGA_PASSWORD, for the registry that BROLGA_REGISTRY names.
@@ -59,7 +45,13 @@ class Environment:
                 raise CredentialsError(
                     f"BROLGA_REGISTRY: {error}; write registry.example or localhost:5000"
                 ) from error
-        return None if registry not in {"", repository.registry} else credentials_from_environment()
+        username, password = os.environ.get("BROLGA_USERNAME"), os.environ.get("BROLGA_PASSWORD")
+        if not (username and password) or registry not in {"", repository.registry}:
+            return None
+        credentials = Credentials(username, password, origin="BROLGA_USERNAME")
+        return check_credentials(
+            credentials, "the environment (BROLGA_USERNAME, BROLGA_PASSWORD)", "set it without"
+        )
 
 
 @dataclass(frozen=True)

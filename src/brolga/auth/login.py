@@ -70,7 +70,6 @@ def erase(registry: str) -> str | None:
 
 
 def _entry(credentials: Credentials) -> dict[str, str]:
-    """Return the members of an entry in `auths`. Raises CredentialsError."""
     check_credentials(credentials, "the login", "give it without")
     if credentials.identity_token:
         return {"identitytoken": credentials.identity_token}
@@ -98,10 +97,7 @@ def _remove_entries(path: Path, registry: str) -> bool:
 
 
 def _change_auths(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Replace the file's `auths` by the result of `change`, under a lock.
-
-    Raises CredentialsError if the file cannot be read or written.
-    """
+    """Replace the file's `auths` by the result of `change`, under a lock."""
     try:
         with _hold_lock(Path(os.path.realpath(path))) as target:
             config = ConfigFile.read(path)

@@ -48,7 +48,6 @@ def wait_for_exit(process: subprocess.Popen[bytes], timeout_s: float | None = No
 
 
 def _exit_status(process: subprocess.Popen[bytes]) -> int | None:
-    """Return the exit status of a process, None while it runs. Raises ExitStatusUnknown."""
     if process.returncode is not None:
         return process.returncode
     try:

@@ -68,7 +68,11 @@ class StreamLayer:
             raise ValueError(f"threads must be 1 or more, not {threads}")
         self._codec = codec_for(compression, level)
         self._unread: list[Source] = [source]  # empty once it is opened
-        self._threads = threads or min(_available_cores(), MAX_THREADS)
+        if hasattr(os, "sched_getaffinity"):
+            cores = len(os.sched_getaffinity(0))
+        else:
+            cores = os.cpu_count() or 1
+        self._threads = threads or min(cores, MAX_THREADS)
         self._has_default_type = media_type is None
         self._media_type = media_type or LAYER_BY_COMPRESSION[compression]
         check_media_type(self._media_type)
@@ -283,7 +287,6 @@ class LayerStream(BlockReader):
             part.close()
 
     def _next(self) -> Block | None:
-        """Return what is left of a block, or the next one; None at the clean end."""
         self._check_usable()
         if (rest := self._take_rest()) is not None:
             return rest
@@ -306,10 +309,3 @@ class LayerStream(BlockReader):
             raise error
         if state.phase is LayerState.FAILED:
             raise StreamConsumed("the stream was closed, or has failed") from state.cause
-
-
-def _available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

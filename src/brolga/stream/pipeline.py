@@ -202,7 +202,6 @@ class _Pass:
 
 
 def _run_jobs(jobs: SimpleQueue[_Job | None]) -> None:
-    """Run the jobs of a pool, until it stops."""
     while job := jobs.get():
         _run_job(*job)
         del job  # a waiting thread keeps no block alive

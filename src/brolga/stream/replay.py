@@ -126,7 +126,6 @@ class ReplayableBody:
         self.ended = True
 
     def _next(self) -> Block | None:
-        """Return the next block of the stream, None at its end."""
         self._has_failed = True  # until the block has come
         block = next(self._stream, None)
         if block:  # a heartbeat is not buffered

@@ -88,18 +88,8 @@ def calls_user_code(source: Source) -> bool:
 
 def get_source_size(source: Source) -> int | None:
     """Return how many bytes are left in a regular file, or None for any other source."""
-    try:
-        if isinstance(source, str | os.PathLike):
-            status, position = os.stat(source), 0  # noqa: PTH116 - a str needs no Path for this
-        elif (raw := _raw_file(source)) is not None:
-            status = os.fstat(raw.fileno())
-            regular = stat.S_ISREG(status.st_mode)
-            position = cast("BinaryIO", source).tell() if regular else 0
-        else:
-            return None
-    except OSError:
-        return None  # opening it will report the error
-    return max(0, status.st_size - position) if stat.S_ISREG(status.st_mode) else None
+    file = _regular_file(source)
+    return None if file is None else file[2]
 
 
 def open_source(source: Source, block_size: int) -> BlockSource:
@@ -130,18 +120,30 @@ def reopen_source(source: Source) -> Callable[[int, int], BlockSource] | None:
     """
     if isinstance(source, Reopenable):
         return source.open_first
+    file = _regular_file(source)
+    if file is None:
+        return None
+    path, position, _left = file
+    is_there = path is source or os.path.exists(path)  # noqa: PTH110 - a str needs no Path
+    return partial(_open_first, path, position) if is_there else None
+
+
+def _regular_file(source: Source) -> tuple[str | os.PathLike[str], int, int] | None:
+    """Return the path and position of a regular file, and how many bytes are left; or None."""
+    path: str | os.PathLike[str]
     try:
         if isinstance(source, str | os.PathLike):
-            regular = stat.S_ISREG(os.stat(source).st_mode)  # noqa: PTH116 - a str needs no Path
-            return partial(_open_first, source, 0) if regular else None
-        raw = _raw_file(source)
-        if raw is None or not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+            path, position, status = source, 0, os.stat(source)  # noqa: PTH116 - a str needs no Path
+        elif (raw := _raw_file(source)) is not None:
+            path = f"/proc/self/fd/{raw.fileno()}"  # opens the file with its own position (Linux)
+            position, status = cast("BinaryIO", source).tell(), os.fstat(raw.fileno())
+        else:
             return None
-        name = f"/proc/self/fd/{raw.fileno()}"  # opens the file with its own position (Linux)
-        position = cast("BinaryIO", source).tell()
-        return partial(_open_first, name, position) if os.path.exists(name) else None  # noqa: PTH110 - the same
     except OSError:
         return None  # opening it will report the error
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return path, position, max(0, status.st_size - position)
 
 
 def _open_first(

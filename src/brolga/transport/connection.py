@@ -37,12 +37,11 @@ _INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)")
 _INTERIM_SIZE: Final = len(b"HTTP/1.1 101")
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
 # A vanished peer is noticed after a minute and a half, however long a response may take.
-_KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6))
 _OPTIONS: Final = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     *(
         (socket.IPPROTO_TCP, getattr(socket, name), value)
-        for name, value in _KEEPALIVE
+        for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6))
         if hasattr(socket, name)
     ),
 )
@@ -149,7 +148,6 @@ class EarlyResponseStream(PlainStream):
     def _receive(
         self, received: list[bytes], size: int, state: RequestState, timeout: float | None
     ) -> None:
-        """Append up to `size` bytes to `received`. Raises ReadTimeout, OSError."""
         seconds = state.remaining_for_head(timeout)
         events = select.POLLIN
         while seconds is None or seconds > 0:
@@ -188,7 +186,6 @@ class EarlyResponseStream(PlainStream):
                 raise
 
     def _send_rest(self, pending: _WriteBuffer, state: RequestState, timeout: float | None) -> None:
-        """Send the rest of a buffer."""
         self._check_early_response()
         left = pending.remaining
         while left:

@@ -186,11 +186,6 @@ class Transport:
         return response
 
     def _perform(self, request: Request) -> Response:
-        """Perform a request.
-
-        Raises TransportError without a response, ProtocolViolation if it leads to a private
-        network, BodyError, an interrupt, SecondInterrupt.
-        """
         route = self._find_route(request)
         state = RequestState(request.body, request.method, request.size)
         state.is_cleanup = request.timeout is Timeout.SHORT
@@ -221,7 +216,6 @@ class Transport:
         return response
 
     def _find_route(self, request: Request) -> PooledRoute:
-        """Return the route of a request. Raises TransportError if its URL or proxy is invalid."""
         try:
             return self._pools.route(request.url, request.redirected_from)
         except ValueError as error:
@@ -230,7 +224,6 @@ class Transport:
             raise TransportError(text, reason="connect", hint=hint) from error
 
     def _exchange(self, request: Request, route: PooledRoute, state: RequestState) -> Response:
-        """Send a request through the library, and receive its response."""
         timeouts = self._timeouts(request.timeout)
         http_request = httpcore.Request(
             request.method,
@@ -269,7 +262,6 @@ class Transport:
         )
 
     def _timeouts(self, timeout: Timeout) -> dict[str, float]:
-        """Return the timeouts in seconds for each phase of a request, as the library names them."""
         is_short = timeout is Timeout.SHORT
         seconds = request_state.CLEANUP_TIMEOUT_S if is_short else self._timeout_s
         read = _LONG * seconds if timeout is Timeout.LONG else seconds

@@ -13,7 +13,6 @@ from brolga.auth import (
     Chain,
     ConfigFiles,
     Environment,
-    credentials_from_environment,
     default_keychain,
 )
 from brolga.errors import CredentialsError
@@ -45,8 +44,8 @@ def test_environment_finds_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """BROLGA_USERNAME and BROLGA_PASSWORD; the password is never shown."""
     monkeypatch.setenv("BROLGA_USERNAME", "someone")
     monkeypatch.setenv("BROLGA_PASSWORD", "secret: with colon")
-    credentials = credentials_from_environment()
-    assert credentials == Environment().find(_APP) == Credentials("someone", "secret: with colon")
+    credentials = Environment().find(_APP)
+    assert credentials == Credentials("someone", "secret: with colon")
     assert credentials is not None
     assert credentials.origin == "BROLGA_USERNAME"
     assert "secret" not in repr(credentials)
@@ -92,7 +91,7 @@ def test_environment_rejects_line_break(
     monkeypatch.setenv("BROLGA_USERNAME", "someone")
     monkeypatch.setenv("BROLGA_PASSWORD", "s3cr3t\n")
     with pytest.raises(CredentialsError, match=r"^the environment .* in the password; ") as caught:
-        credentials_from_environment()
+        Environment().find(_APP)
     assert "s3cr3t" not in told(caught.value)
 
 
@@ -106,7 +105,7 @@ def test_environment_needs_both_variables(
         value = "x" if name == present else rest
         if value is not None:
             monkeypatch.setenv(name, value)
-    assert credentials_from_environment() is None
+    assert Environment().find(_APP) is None
 
 
 def test_chain_returns_first_credentials() -> None:

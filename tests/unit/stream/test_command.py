@@ -19,7 +19,7 @@ from brolga.errors import SourceError
 from brolga.spec.blob import LayerState
 from brolga.stream import command as command_module
 from brolga.stream.child_process import ExitStatusUnknown
-from brolga.stream.command import Command, _has_terminal, _Process, _RunningCommand
+from brolga.stream.command import Command, _has_terminal, _RunningCommand
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def test_close_terminates_before_first_block() -> None:
     source = shell("sleep 1000").open_blocks(MIB)
     assert isinstance(source, _RunningCommand)
     source.close()
-    assert source._process.ended.get(timeout=TEST_TIMEOUT_S) == -signal.SIGTERM
+    assert source._ended.get(timeout=TEST_TIMEOUT_S) == -signal.SIGTERM
 
 
 def test_close_kills_after_terminate_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +192,7 @@ def test_close_kills_after_terminate_timeout(monkeypatch: pytest.MonkeyPatch) ->
     source = opened("trap '' TERM; echo; while :; do sleep 1000; done")
     assert isinstance(source, _RunningCommand)
     source.close()
-    assert source._process.ended.get(timeout=TEST_TIMEOUT_S) == -signal.SIGKILL
+    assert source._ended.get(timeout=TEST_TIMEOUT_S) == -signal.SIGKILL
 
 
 def test_close_kills_if_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +207,7 @@ def test_close_kills_if_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(source._worker, "join", interrupted)
         with pytest.raises(KeyboardInterrupt):
             source.close()
-    assert source._process.ended.get(timeout=TEST_TIMEOUT_S) == -signal.SIGKILL
+    assert source._ended.get(timeout=TEST_TIMEOUT_S) == -signal.SIGKILL
     source.close()
 
 
@@ -220,18 +220,18 @@ def test_open_interrupted_leaves_no_process(
         def get(self, *_: object, **__: object) -> object:
             raise KeyboardInterrupt
 
-    made: list[_Process] = []
+    started: list[_RunningCommand] = []
 
-    class Started(_Process):
+    class Started(_RunningCommand):
         def __init__(self, arguments: Sequence[str], *, reads_stdin: bool) -> None:
             super().__init__(arguments, reads_stdin=reads_stdin)
-            self.started = Interrupted()  # type: ignore[assignment] # a double
-            made.append(self)
+            self._started = Interrupted()  # type: ignore[assignment] # a double
+            started.append(self)
 
-    monkeypatch.setattr(command_module, "_Process", Started)
+    monkeypatch.setattr(command_module, "_RunningCommand", Started)
     with pytest.raises(KeyboardInterrupt):
         shell("sleep 1000").open_blocks(MIB)
-    assert made[0].ended.get(timeout=TEST_TIMEOUT_S) == -signal.SIGTERM
+    assert started[0]._ended.get(timeout=TEST_TIMEOUT_S) == -signal.SIGTERM
 
 
 def test_send_signal_ignores_ended_process() -> None:
@@ -240,7 +240,7 @@ def test_send_signal_ignores_ended_process() -> None:
     assert isinstance(source, _RunningCommand)
     assert source.next_block(TEST_TIMEOUT_S) == memoryview(b"")
     source.close()
-    source._process.send_signal(signal.SIGKILL)
+    source._send_signal(signal.SIGKILL)
 
 
 _FORK = """
@@ -254,9 +254,9 @@ if child == 0:
     source.close()
     sys.exit(0)
 assert os.waitpid(child, 0)[1] == 0
-assert source._process.ended.empty()
+assert source._ended.empty()
 source.close()
-print(source._process.ended.get())
+print(source._ended.get())
 """
 
 
@@ -302,7 +302,7 @@ def test_close_while_sigchld_is_ignored() -> None:
     finally:
         signal.signal(signal.SIGCHLD, before)
     assert isinstance(source, _RunningCommand)
-    assert isinstance(source._process.ended.get(timeout=TEST_TIMEOUT_S), ExitStatusUnknown)
+    assert isinstance(source._ended.get(timeout=TEST_TIMEOUT_S), ExitStatusUnknown)
 
 
 def test_repr_of_command_omits_arguments() -> None:
