@@ -177,10 +177,14 @@ def _communicate(
             for key, _ in selector.select(left_s):
                 if key.fileobj is stdin:
                     sent = _write(key.fd, sent)
-                    goes_on = bool(sent)
+                    is_open = bool(sent)
                 else:
-                    goes_on = _read(key.fd, printed[key.fd])
-                if not goes_on:
+                    block = os.read(key.fd, _BLOCK)
+                    printed[key.fd] += block
+                    if len(printed[key.fd]) > _MAX_OUTPUT:
+                        raise _OutputTooLarge
+                    is_open = bool(block)
+                if not is_open:
                     selector.unregister(key.fileobj)
                     cast("IO[bytes]", key.fileobj).close()
     return bytes(out), bytes(err)
@@ -192,15 +196,6 @@ def _write(fd: int, data: bytes) -> bytes:
         return data[os.write(fd, data) :]
     except BrokenPipeError:
         return b""
-
-
-def _read(fd: int, into: bytearray) -> bool:
-    """Read the available bytes; return whether more may come."""
-    block = os.read(fd, _BLOCK)
-    into += block
-    if len(into) > _MAX_OUTPUT:
-        raise _OutputTooLarge
-    return bool(block)
 
 
 def _parse_pair(stdout: bytes) -> tuple[str, str] | None:

@@ -56,7 +56,12 @@ def decompress(
     invalid, truncated, followed by other bytes, over the limits, or not of its `compression`.
     """
     counter = _LimitCheck(limits)
-    head, rest = _peek(iter(blocks))
+    rest, head = iter(blocks), b""
+    for block in rest:
+        head += block
+        if len(head) >= _HEAD_SIZE:
+            break
+    rest = chain([head], rest)
     name = detect_compression(head)
     if compression not in {None, "none", name}:
         raise CorruptBlob(f"the bytes are not {compression}, though their media type says so")
@@ -139,16 +144,6 @@ def _zstd() -> _Format:
 
 
 _FORMATS: Final[dict[str, Callable[[], _Format]]] = {"gzip": _gzip, "zstd": _zstd}
-
-
-def _peek(blocks: Iterator[Block]) -> tuple[bytes, Iterator[Block]]:
-    """Return the first bytes, which tell the compression, and all blocks of the stream."""
-    head = b""
-    for block in blocks:
-        head += block
-        if len(head) >= _HEAD_SIZE:
-            break
-    return head, chain([head], blocks)
 
 
 def _split(blocks: Iterable[Block]) -> Iterator[Block]:

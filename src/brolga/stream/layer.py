@@ -27,7 +27,7 @@ from brolga.stream.sources import (
 from brolga.tar.completeness import CompletenessCheck
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from brolga.spec.blob import BlockSource
@@ -223,11 +223,7 @@ class LayerStream(BlockReader):
         self._codec = codec
         self._pools = pools
         self._blocks = one_pass(source, codec, pools, state.counts)
-        self._parts: tuple[Generator[Block, None, PassResult] | WorkerPools | BlockSource, ...] = (
-            self._blocks,
-            pools,
-            source,
-        )
+        self._closers: list[Callable[[], None]] = [self._blocks.close, pools.close, source.close]
 
     def __repr__(self) -> str:
         """Show the state and the bytes so far."""
@@ -269,7 +265,7 @@ class LayerStream(BlockReader):
         read = state.result.diff_id if state.result else self._pools.digest_so_far(state.counts)
         source, pools = state.reopen(BLOCK_SIZE, count), WorkerPools(self._pools.threads)
         blocks = one_pass(source, self._codec, pools, ByteCounts())
-        self._parts += (blocks, pools, source)
+        self._closers += (blocks.close, pools.close, source.close)
         result = yield from blocks
         if (result.uncompressed_size, result.diff_id) != (count, read):
             raise SourceError(f"the source changed: its first {count} bytes are others now")
@@ -283,8 +279,8 @@ class LayerStream(BlockReader):
             written = self._state.counts.written
             self._state.fail(LayerError(f"the stream was closed after {written} bytes"))
         self._rest = memoryview(b"")
-        for part in self._parts:
-            part.close()
+        for close in self._closers:
+            close()
 
     def _next(self) -> Block | None:
         self._check_usable()

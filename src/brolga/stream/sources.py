@@ -105,10 +105,9 @@ def open_source(source: Source, block_size: int) -> BlockSource:
             file = open(source, "rb", buffering=0)  # noqa: SIM115, PTH123 - _FileSource closes it
         except OSError as error:
             raise SourceError(f"cannot open the source: {error}") from error
-        return _FileSource(file, file, block_size, owned=True)
-    raw = _raw_file(source)
-    if raw is not None:
-        return _FileSource(cast("BinaryIO", source), raw, block_size, owned=False)
+        return _FileSource(file, block_size, owned=True)
+    if _raw_file(source) is not None:
+        return _FileSource(cast("BinaryIO", source), block_size, owned=False)
     return IterableSource(source, block_size)
 
 
@@ -154,7 +153,7 @@ def _open_first(
         file.seek(position)
     except OSError as error:
         raise SourceError(f"cannot open the source again: {error}") from error
-    return _FileSource(file, file, block_size, owned=True, limit=count)
+    return _FileSource(file, block_size, owned=True, limit=count)
 
 
 def _raw_file(source: object) -> io.FileIO | None:
@@ -171,16 +170,10 @@ class _FileSource:
     """A file of the operating system, read ahead by a thread of its own, up to `limit` bytes."""
 
     def __init__(
-        self,
-        file: BinaryIO,
-        raw: io.FileIO,
-        block_size: int,
-        *,
-        owned: bool,
-        limit: int = sys.maxsize,
+        self, file: BinaryIO, block_size: int, *, owned: bool, limit: int = sys.maxsize
     ) -> None:
         # The thread refers to the reader only, so that dropping this object closes it.
-        self._reader = _FileReader(file, raw, block_size, limit, owned=owned)
+        self._reader = _FileReader(file, block_size, limit, owned=owned)
         self._worker = Worker("brolga-read", self._reader.run)
         self._ended = False
 
@@ -210,10 +203,9 @@ class _FileSource:
 class _FileReader:
     """The reading thread's side of a _FileSource."""
 
-    def __init__(
-        self, file: BinaryIO, raw: io.FileIO, block_size: int, limit: int, *, owned: bool
-    ) -> None:
+    def __init__(self, file: BinaryIO, block_size: int, limit: int, *, owned: bool) -> None:
         self._wake: list[int] = []
+        raw = cast("io.FileIO", _raw_file(file))
         self._owned = raw if owned else None
         self.blocks: queue.SimpleQueue[memoryview | BaseException] = queue.SimpleQueue()
         self.free_slots: queue.SimpleQueue[None] = queue.SimpleQueue()

@@ -26,11 +26,7 @@ class Zone(IntEnum):
 
 
 class AddressRefused(Exception):
-    """A connection led to `address`, which its URL must not reach."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__(address)
-        self.address = address
+    """A connection led to an address, the argument, which its URL must not reach."""
 
 
 def zone_of(address: str) -> Zone:

@@ -206,7 +206,7 @@ class Transport:
         except AddressRefused as refused:
             raise ProtocolViolation(
                 f"the registry at {request.redirected_from} sent {state.description}, which "
-                f"leads to {refused.address}, inside a private network",
+                f"leads to {refused}, inside a private network",
                 hint="if that is right, name the registry by its address there",
             ) from None
         finally:

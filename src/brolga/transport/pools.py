@@ -45,9 +45,7 @@ class Pools:
         self._hosts = ReachedHosts()
         self._lock = ForkSafeLock()
         self._is_closed = False
-        self._pools: dict[
-            tuple[ssl.SSLContext | None, Proxy | None, Zone], httpcore.ConnectionPool
-        ] = {}
+        self._pools: dict[tuple[object, ...], httpcore.ConnectionPool] = {}
         renew_in_child(self)
 
     def renew(self) -> None:
