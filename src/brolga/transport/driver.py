@@ -114,55 +114,45 @@ class Transport:
 
         Raises RuntimeError after `close`.
         """
+        steps: Generator[object, None, _T] = self.stream(flow)
         try:
-            self._pools.check_open()
-            return self._drive(flow)
-        except (BodyError, SecondInterrupt) as wrapper:
-            error = wrapper.error
-        finally:
-            flow.close()
-        # Raised outside of the handler, it keeps its own context.
-        try:
-            raise error
-        finally:
-            del error  # its traceback refers to this frame
-
-    def _drive(self, flow: Flow[_T]) -> _T:
-        try:
-            request = next(flow)
             while True:
-                try:
-                    response = self._send(request)
-                except SecondInterrupt:
-                    raise
-                except BaseException as error:  # noqa: BLE001 - the flow handles or re-raises it
-                    request = flow.throw(error)
-                else:
-                    del request  # its body may be a chunk, and the flow collects the next one
-                    request = flow.send(response)
+                next(steps)
         except StopIteration as end:
             result: _T = end.value
             return result
 
-    def stream(self, flow: Generator[Request | _T, Response, None]) -> Generator[_T, None, None]:
-        """Drive a flow that yields bytes, or pages of a list, between its requests; yield these.
-
-        Raises what the flow raises, RuntimeError after `close`.
-        """
-        self._pools.check_open()
-        with closing(flow):
-            item = next(flow, None)
-            while item is not None:
+    def stream(self, flow: Generator[Request | _A, Response, _T]) -> Generator[_A, None, _T]:
+        """Drive a flow as `run` does; yield the bytes, or pages of a list, between its requests."""
+        try:
+            self._pools.check_open()
+            item = next(flow)
+            while True:
                 if not isinstance(item, Request):
                     yield item
-                    item = next(flow, None)
+                    item = next(flow)
                     continue
                 try:
                     response = self._send(item)
+                except SecondInterrupt:
+                    raise
                 except BaseException as error:  # noqa: BLE001 - the flow handles or re-raises it
-                    item = _resume(flow.throw, error)
+                    item = flow.throw(error)
                 else:
-                    item = _resume(flow.send, response)
+                    del item  # its body may be a chunk, and the flow collects the next one
+                    item = flow.send(response)
+        except StopIteration as end:
+            result: _T = end.value
+            return result
+        except (BodyError, SecondInterrupt) as wrapper:
+            cause = wrapper.error
+        finally:
+            flow.close()
+        # Raised outside of the handler, it keeps its own context.
+        try:
+            raise cause
+        finally:
+            del cause  # its traceback refers to this frame
 
     def _send(self, request: Request) -> Response:
         """Perform a request after its delay; log it and its response, but no header or body."""
@@ -266,11 +256,3 @@ class Transport:
         seconds = request_state.CLEANUP_TIMEOUT_S if is_short else self._timeout_s
         read = _LONG * seconds if timeout is Timeout.LONG else seconds
         return {"connect": seconds, "read": read, "write": seconds, "pool": seconds}
-
-
-def _resume(resume: Callable[[_A], Request | _T], value: _A) -> Request | _T | None:
-    """Return what a flow yields when it is resumed, None at its end."""
-    try:
-        return resume(value)
-    except StopIteration:
-        return None

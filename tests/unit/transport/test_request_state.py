@@ -14,7 +14,7 @@ from tests.raw_server import Peer, serve_script
 from tests.unit.transport.flows import BLOCK, TEST_TIMEOUT_S, patch, perform, wait
 
 from brolga.errors import SourceError
-from brolga.protocol import BodyError, Flow, Request, Response, Timeout
+from brolga.protocol import BodyError, Flow, ReadFlow, Request, Response, Timeout
 from brolga.transport import Transport, request_state
 from brolga.transport.connection import EarlyResponseStream
 from brolga.transport.request_state import RequestState
@@ -552,6 +552,26 @@ class TestInterruptBeforeResponse:
             client.run(flow(f"http://{address}"))
         assert raised.value.__context__ is None
         assert heads == ["PATCH /first", "DELETE /newest"]
+
+    def test_stream_raises_interrupt_of_post(
+        self, client: Transport, signals: list[signal.Signals]
+    ) -> None:
+        """A read may ask for a token by POST: the interrupt itself is raised, not BodyError."""
+        signals += [signal.SIGINT]
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            assert sized(peer, b"token")
+            peer.answer(200)
+
+        def flow(url: str) -> ReadFlow:
+            yield b"one"
+            yield Request("POST", url, body=b"token")
+
+        blocks: list[bytes] = []
+        with serve_script(script) as address, pytest.raises(KeyboardInterrupt):
+            blocks.extend(client.stream(flow(f"http://{address}/")))
+        assert blocks == [b"one"]
 
     @pytest.mark.parametrize("body", [b"chunk", [b"stream"]], ids=["chunk", "stream"])
     def test_second_interrupt_ends_wait(
