@@ -11,8 +11,16 @@ from itertools import repeat
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.integration.transport.flows import (
+    BLOCK,
+    TEST_TIMEOUT_S,
+    Source,
+    failing,
+    patch,
+    perform,
+    wait,
+)
 from tests.raw_server import Peer, refusing_port, serve_script
-from tests.unit.transport.flows import BLOCK, TEST_TIMEOUT_S, Source, failing, patch, perform, wait
 
 from brolga.protocol import Request, Timeout
 from brolga.transport import Transport, request_state, responses
