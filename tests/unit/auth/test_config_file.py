@@ -197,7 +197,7 @@ def test_stored_ignores_invalid_entry_of_other_registry() -> None:
 )
 def test_invalid_file_is_reported_with_place(
     configure: Callable[..., Path],
-    told: Callable[[BaseException], str],
+    error_text: Callable[[BaseException], str],
     text: str,
     place: str,
 ) -> None:
@@ -210,7 +210,7 @@ def test_invalid_file_is_reported_with_place(
     assert place in message
     assert "\n" not in message
     assert message.isprintable()
-    everything = told(caught.value)
+    everything = error_text(caught.value)
     assert _SECRET not in everything
     assert _base64(_SECRET) not in everything
     assert caught.value.__context__ is None
@@ -222,24 +222,24 @@ def _ask(path: Path) -> None:
     config.stored(_APP)
 
 
-def test_error_hides_password_in_key(told: Callable[[BaseException], str]) -> None:
+def test_error_hides_password_in_key(error_text: Callable[[BaseException], str]) -> None:
     """A key that is a URL may hold a user and a password."""
     document = {"auths": {"https://registry.example/u:s3cr3t-value@x/": 7}}
     with pytest.raises(CredentialsError) as caught:
         _stored(document)
     assert "auths['https://registry.example/x/'] is not an object" in str(caught.value)
-    assert _SECRET not in told(caught.value)
+    assert _SECRET not in error_text(caught.value)
 
 
 def test_read_rejects_file_that_is_not_utf8(
-    home: Path, told: Callable[[BaseException], str]
+    home: Path, error_text: Callable[[BaseException], str]
 ) -> None:
     """JSON is UTF-8 (RFC 8259, section 8.1)."""
     path = home / "config.json"
     path.write_bytes(b'{"s3cr3t-value": "\xff"}')
     with pytest.raises(CredentialsError, match=r"is not UTF-8 \(byte 19\)") as caught:
         ConfigFile.read(path)
-    assert _SECRET not in told(caught.value)
+    assert _SECRET not in error_text(caught.value)
 
 
 def test_read_raises_for_unreadable_file(home: Path) -> None:

@@ -91,7 +91,7 @@ def test_get_returns_none_if_not_found(install: Callable[..., Path], stream: str
     ],
 )
 def test_get_rejects_invalid_output_without_showing_it(
-    install: Callable[..., Path], told: Callable[[BaseException], str], answer: str
+    install: Callable[..., Path], error_text: Callable[[BaseException], str], answer: str
 ) -> None:
     """Helpers' stdout never appears in an error."""
     install("it", f"#!/bin/sh\necho '{answer}'\n")
@@ -100,7 +100,7 @@ def test_get_rejects_invalid_output_without_showing_it(
         match=r"^docker-credential-it get printed something other than credentials; ",
     ) as caught:
         _helper().get()
-    assert _SECRET not in told(caught.value)
+    assert _SECRET not in error_text(caught.value)
     assert caught.value.__context__ is None
 
 
@@ -115,7 +115,7 @@ def test_get_rejects_invalid_output_without_showing_it(
 )
 def test_get_rejects_invalid_credentials(
     install: Callable[..., Path],
-    told: Callable[[BaseException], str],
+    error_text: Callable[[BaseException], str],
     answer: dict[str, str],
     part: str,
 ) -> None:
@@ -125,17 +125,17 @@ def test_get_rejects_invalid_credentials(
         CredentialsError, match=f"^the output of docker-credential-it get has .*{part}"
     ) as caught:
         _helper().get()
-    assert _SECRET not in told(caught.value)
+    assert _SECRET not in error_text(caught.value)
 
 
 def test_store_rejects_bytes_that_are_not_utf8(
-    install: Callable[..., Path], told: Callable[[BaseException], str]
+    install: Callable[..., Path], error_text: Callable[[BaseException], str]
 ) -> None:
     """Its protocol is JSON: they would come back as something else."""
     path = install("it")
     with pytest.raises(CredentialsError, match="not UTF-8") as caught:
         _helper().store(Credentials("someone", f"{_SECRET}\udcff"))
-    assert _SECRET not in told(caught.value)
+    assert _SECRET not in error_text(caught.value)
     assert not path.with_name("calls.txt").exists()
 
 
@@ -149,7 +149,7 @@ def test_get_rejects_output_that_is_not_json(install: Callable[..., Path]) -> No
 
 
 def test_failure_shows_stderr(
-    install: Callable[..., Path], told: Callable[[BaseException], str]
+    install: Callable[..., Path], error_text: Callable[[BaseException], str]
 ) -> None:
     """The status, one bounded printable line of stderr, nothing of stdout."""
     words = r"no\tway\n\033[2J" + "x" * 500
@@ -163,7 +163,7 @@ def test_failure_shows_stderr(
     assert message.endswith("; run it by hand to see why")
     assert message.isprintable()
     assert len(message) < 300
-    assert _SECRET not in told(caught.value)
+    assert _SECRET not in error_text(caught.value)
 
 
 def test_failure_without_stderr(install: Callable[..., Path]) -> None:
@@ -187,7 +187,9 @@ def test_helper_killed_by_signal(install: Callable[..., Path]) -> None:
     [Credentials("someone", _SECRET), Credentials(identity_token=f'"{_SECRET}"\n{_SECRET}')],
 )
 def test_store_failure_hides_stderr(
-    install: Callable[..., Path], told: Callable[[BaseException], str], credentials: Credentials
+    install: Callable[..., Path],
+    error_text: Callable[[BaseException], str],
+    credentials: Credentials,
 ) -> None:
     """No secret is in an error, even if a helper says it on both its streams."""
     install("it", '#!/bin/sh\ncat > "$0.in"; cat "$0.in"; cat "$0.in" >&2; exit 1\n')
@@ -196,7 +198,7 @@ def test_store_failure_hides_stderr(
     assert str(caught.value) == (
         "docker-credential-it store ended with status 1; run it by hand to see why"
     )
-    assert _SECRET not in told(caught.value)
+    assert _SECRET not in error_text(caught.value)
 
 
 def test_erase_raises_if_helper_fails(install: Callable[..., Path]) -> None:
