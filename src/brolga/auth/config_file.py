@@ -12,15 +12,13 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from brolga.auth.entries import check_credentials, docker_key, keys_covering
 from brolga.errors import CredentialsError, excerpt
 from brolga.protocol import Credentials
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from brolga.auth.helpers import Helper
     from brolga.spec.reference import Repository
 
@@ -127,10 +125,7 @@ class ConfigFile:
         return next(filter(None, map(self._credentials, keys)), None)
 
     def members(self, name: str) -> dict[str, Any]:
-        """Return the object under `name`, empty if it is missing.
-
-        Raises CredentialsError if it is not an object.
-        """
+        """Return the object under `name`, empty if it is missing. Raises CredentialsError."""
         return self._typed(dict, self.document.get(name), name)
 
     def _credentials(self, key: str) -> Credentials | None:
@@ -162,8 +157,8 @@ class ConfigFile:
             raise self._fault(place, f"is not {_KINDS[kind]}")
         return value
 
-    def _fault(self, place: str, what: str) -> CredentialsError:
-        return CredentialsError(f"{display_path(self.path)}: {place} {what}; correct the file")
+    def _fault(self, place: str, problem: str) -> CredentialsError:
+        return CredentialsError(f"{display_path(self.path)}: {place} {problem}; correct the file")
 
 
 def _parse(data: bytes) -> tuple[dict[str, Any], str]:

@@ -47,10 +47,7 @@ class Helper:
         return f"docker-credential-{self.name}"
 
     def get(self) -> Credentials | None:
-        """Return the helper's credentials, or None if it has none.
-
-        Raises CredentialsError if it fails, or prints something else.
-        """
+        """Return the helper's credentials, or None if it has none. Raises CredentialsError."""
         stdout = self._run("get", self.key)
         if stdout is None:
             return None
@@ -70,10 +67,7 @@ class Helper:
         return check_credentials(credentials, f"the output of {self.program} get", "log in again")
 
     def store(self, credentials: Credentials) -> None:
-        """Store credentials in the helper: the identity token, else username and password.
-
-        Raises CredentialsError if it fails, and for text that is not UTF-8.
-        """
+        """Store the identity token, else username and password. Raises CredentialsError."""
         secret = credentials.identity_token or credentials.password
         username = _TOKEN if credentials.identity_token else credentials.username
         if _SURROGATE.search(username + secret):  # JSON must be UTF-8
@@ -161,7 +155,7 @@ def _communicate(
 ) -> tuple[bytes, bytes]:
     """Write `sent` to a program; return its stdout and stderr."""
     stdin, stdout, stderr = (
-        cast("IO[bytes]", each) for each in (process.stdin, process.stdout, process.stderr)
+        cast("IO[bytes]", pipe) for pipe in (process.stdin, process.stdout, process.stderr)
     )
     printed = {stdout.fileno(): bytearray(), stderr.fileno(): bytearray()}
     out, err = printed.values()

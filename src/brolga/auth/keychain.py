@@ -84,11 +84,11 @@ class Chain:
         self.keychains = keychains
 
     def find(self, repository: Repository) -> Credentials | None:
-        """Return the first credentials found, or None; later keychains are not used.
+        """Return the first credentials, or None; later keychains are not used.
 
         Raises CredentialsError if a source fails.
         """
-        return next(filter(None, (each.find(repository) for each in self.keychains)), None)
+        return next(filter(None, (keychain.find(repository) for keychain in self.keychains)), None)
 
 
 def default_keychain(registry: str = "") -> Keychain:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +17,7 @@ from brolga.errors import CredentialsError
 from brolga.spec.reference import Repository
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from brolga.protocol import Credentials
 
@@ -98,31 +97,25 @@ def _remove_entries(path: Path, registry: str) -> bool:
 
 def _change_auths(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Replace the file's `auths` by the result of `change`, under a lock."""
+    import fcntl
+
+    target = Path(os.path.realpath(path))
     try:
-        with _hold_lock(Path(os.path.realpath(path))) as target:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # It is not removed: that could remove another process's lock.
+        lock = os.open(target.with_name(f"{target.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             config = ConfigFile.read(path)
             document = {**config.document, "auths": change(config.members("auths"))}
             _replace(target, json.dumps(document, indent="\t").encode())
+        finally:
+            os.close(lock)
     except OSError as error:
         raise CredentialsError(
             f"{display_path(path)} cannot be written: {error.strerror}; "
             "check the permissions and the free space of its directory"
         ) from None
-
-
-@contextmanager
-def _hold_lock(target: Path) -> Iterator[Path]:
-    """Hold the lock of a file, whose directory is made if it is missing."""
-    import fcntl
-
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # It is not removed: that could remove another process's lock.
-    lock = os.open(target.with_name(f"{target.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield target
-    finally:
-        os.close(lock)
 
 
 def _replace(target: Path, data: bytes) -> None:

@@ -72,7 +72,7 @@ class Command:
 
 
 class _RunningCommand:
-    """A running command as a `BlockSource`. The worker starts its process, and waits for it."""
+    """A running command as a `BlockSource`. A worker starts the process and waits for it."""
 
     def __init__(self, arguments: Sequence[str], *, reads_stdin: bool) -> None:
         self._arguments = arguments

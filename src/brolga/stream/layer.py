@@ -46,8 +46,10 @@ class StreamLayer:
     OCI layer media type of the compression. `threads` is the number of compressing threads; None
     is one for each core, at most 5. Each takes about 4 MiB. The output does not depend on it.
     `tar` True checks that the source is a complete tar (CorruptBlob), None checks a source that
-    begins as a tar, False nothing. `runs_user_code` is whether reading calls the user's Python
-    code: `Client.push` reads such a layer in the caller's thread.
+    begins as a tar, False nothing.
+
+    `runs_user_code` is whether reading calls the user's Python code: `Client.push` reads such a
+    layer in the caller's thread. `source_size` is the number of bytes in a regular file, else None.
 
     Raises TypeError for a source of text, SourceError for a closed file, ValueError for an unknown
     compression or level.
@@ -68,16 +70,14 @@ class StreamLayer:
             raise ValueError(f"threads must be 1 or more, not {threads}")
         self._codec = codec_for(compression, level)
         self._unread: list[Source] = [source]  # empty once it is opened
-        if hasattr(os, "sched_getaffinity"):
-            cores = len(os.sched_getaffinity(0))
-        else:
-            cores = os.cpu_count() or 1
+        has_affinity = hasattr(os, "sched_getaffinity")
+        cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
         self._threads = threads or min(cores, MAX_THREADS)
         self._has_default_type = media_type is None
         self._media_type = media_type or LAYER_BY_COMPRESSION[compression]
         check_media_type(self._media_type)
         self._tar = tar
-        self._source_size = get_source_size(source)
+        self.source_size = get_source_size(source)
         self.runs_user_code = calls_user_code(source)
         self._state = _StreamState()
 
@@ -141,11 +141,6 @@ class StreamLayer:
         """Media type, digest and size (image-spec descriptor.md). Raises NotComputed until done."""
         result = self._get_result("descriptor")
         return Descriptor(self._media_type, result.digest, result.size)
-
-    @property
-    def source_size(self) -> int | None:
-        """The number of bytes in a regular file, None for any other source."""
-        return self._source_size
 
     @property
     def progress(self) -> Progress:

@@ -203,13 +203,12 @@ class _Pass:
 
 def _run_jobs(jobs: SimpleQueue[_Job | None]) -> None:
     while job := jobs.get():
-        _run_job(*job)
+        _run_job(job)
         del job  # a waiting thread keeps no block alive
 
 
-def _run_job(
-    function: Callable[..., object], arguments: tuple[Block, ...], future: _Future
-) -> None:
+def _run_job(job: _Job) -> None:
+    function, arguments, future = job
     try:
         future.put(function(*arguments))
     except BaseException as error:  # noqa: BLE001 - `_result` raises it

@@ -10,7 +10,7 @@ import logging
 import time
 import weakref
 from contextlib import closing
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import httpcore2 as httpcore
 
@@ -28,7 +28,6 @@ from brolga.transport.tls import CERTS_DIRS, TLSConfig
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
     from os import PathLike
-    from typing import Self
 
     from brolga.protocol import Flow
 
@@ -160,19 +159,19 @@ class Transport:
             self._pause(request.delay_s)
         if not _LOG.isEnabledFor(logging.DEBUG):
             return self._perform(request)
-        what = f"{request.method} {redact(request.url)}"
-        _LOG.debug("%s", what)
+        name = f"{request.method} {redact(request.url)}"
+        _LOG.debug("%s", name)
         began = time.monotonic()
         try:
             response = self._perform(request)
         except BaseException as error:
             ms = 1000 * (time.monotonic() - began)
-            _LOG.debug("%s: %s after %.0f ms", what, type(error).__name__, ms)
+            _LOG.debug("%s: %s after %.0f ms", name, type(error).__name__, ms)
             raise
         ms = 1000 * (time.monotonic() - began)
         body = "a streamed body" if response.body_stream else f"{len(response.body)} bytes received"
         status, sent = response.status, response.sent
-        _LOG.debug("%s: %d, %d bytes sent, %s, %.0f ms", what, status, sent, body, ms)
+        _LOG.debug("%s: %d, %d bytes sent, %s, %.0f ms", name, status, sent, body, ms)
         return response
 
     def _perform(self, request: Request) -> Response:
