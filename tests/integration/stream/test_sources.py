@@ -13,15 +13,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    file = tmp_path / "data"
-    file.write_bytes(DATA)
-    return file
-
-
-def test_stdout_of_process_is_read(path: Path) -> None:
+def test_stdout_of_process_is_read(tmp_path: Path) -> None:
     """Popen.stdout is a pipe like another."""
+    path = tmp_path / "data"
+    path.write_bytes(DATA)
     with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert_whole(read(process.stdout))
