@@ -88,8 +88,8 @@ def calls_user_code(source: Source) -> bool:
 
 def get_source_size(source: Source) -> int | None:
     """Return how many bytes are left in a regular file, or None for any other source."""
-    file = _regular_file(source)
-    return None if file is None else file[2]
+    _path, _position, left = _regular_file(source) or (None, None, None)
+    return left
 
 
 def open_source(source: Source, block_size: int) -> BlockSource:

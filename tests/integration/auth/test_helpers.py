@@ -32,9 +32,9 @@ def test_store_get_and_erase(install: Callable[..., Path]) -> None:
     install("it")
     assert _helper().get() is None
     _helper().store(Credentials("someone", _SECRET))
-    found = _helper().get()
-    assert found == Credentials("someone", _SECRET)
-    assert found.origin == "docker-credential-it"
+    credentials = _helper().get()
+    assert credentials == Credentials("someone", _SECRET)
+    assert credentials.origin == "docker-credential-it"
     assert Helper("it", "other.example").get() is None
     assert _helper().erase() is True
     assert _helper().erase() is False

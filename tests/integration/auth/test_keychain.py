@@ -35,9 +35,9 @@ def test_config_files_prefer_helper_to_file(
     install("none", "#!/bin/sh\necho credentials not found in native keychain; exit 1\n")
     auths = {"registry.example": _auth("filed", "secret")}
     configure({"credsStore": "here", "auths": auths})
-    found = ConfigFiles().find(_APP)
-    assert found == Credentials("helped", "secret")
-    assert found.origin == "docker-credential-here"
+    credentials = ConfigFiles().find(_APP)
+    assert credentials == Credentials("helped", "secret")
+    assert credentials.origin == "docker-credential-here"
     configure({"credsStore": "none", "auths": auths})
     assert ConfigFiles().find(_APP) == Credentials("filed", "secret")
     configure({"credsStore": "none"})
@@ -69,5 +69,5 @@ def test_config_files_raises_if_helper_is_slow(
 def test_import_of_auth_is_cheap() -> None:
     """What starts processes, locks files or makes temporary ones is loaded when it is used."""
     code = "import sys, brolga.auth; print({'subprocess', 'fcntl', 'tempfile'} & set(sys.modules))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "set()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -92,7 +92,7 @@ def test_layer_of_command_is_done_after_exit_0() -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "told"),
+    ("script", "message"),
     [
         ("exit 3", "sh exited with 3"),
         ("printf data; exit 1", "sh exited with 1"),
@@ -102,10 +102,10 @@ def test_layer_of_command_is_done_after_exit_0() -> None:
         ("exec >&-; exit 5", "sh exited with 5"),
     ],
 )
-def test_next_block_raises_after_failing_exit(script: str, told: str) -> None:
+def test_next_block_raises_after_failing_exit(script: str, message: str) -> None:
     """Only the exit status shows that the output is truncated. No digest exists."""
     layer = StreamLayer(shell(script))
-    with layer.open() as stream, pytest.raises(SourceError, match=f"^{told}$"):
+    with layer.open() as stream, pytest.raises(SourceError, match=f"^{message}$"):
         stream.read()
     assert layer.state is LayerState.FAILED
 
@@ -303,13 +303,13 @@ from brolga.stream.command import Command
 from brolga.stream.layer import StreamLayer
 stubborn = "trap '' TERM; " if sys.argv[1] == "stubborn" else ""
 import brolga.stream.command
-brolga.stream.command.TEST_TIMEOUT_S = 0.05
+brolga.stream.command.TERMINATE_TIMEOUT_S = 0.05
 script = stubborn + "echo $$; exec sleep 1000"
 kept = [Command(["sh", "-c", script]).open_blocks(1) for _ in range(2)]
-for one in kept:
+for source in kept:
     pid = b""
     while not pid.endswith(b"\\n"):
-        pid += bytes(one.next_block(30) or b"")
+        pid += bytes(source.next_block(30) or b"")
     sys.stdout.write(pid.decode())
 if sys.argv[1] == "error":
     raise SystemExit(3)

@@ -65,9 +65,9 @@ def forked(kind: str, deed: str, threads_run: str) -> list[str]:
 def test_read_in_forked_child_raises(kind: str, threads_run: str) -> None:
     """fork(2): the child has none of its parent's threads, and would wait for ever."""
     why = "the stream was opened in another process"
-    said = forked(kind, "read", threads_run)
-    assert [line.split(":")[0] for line in said] == [why, why]
-    assert said[0].endswith(" failed")
+    lines = forked(kind, "read", threads_run)
+    assert [line.split(":")[0] for line in lines] == [why, why]
+    assert lines[0].endswith(" failed")
 
 
 @pytest.mark.parametrize("threads_run", ["yes", "no"])

@@ -111,17 +111,17 @@ def test_read_missing_file(home: Path) -> None:
 )
 def test_stored_parses_entry(entry: Any, expected: Credentials | None) -> None:
     """`auth` is base64 of username:password and goes before the two; tokens stand beside them."""
-    found = _stored({"auths": {"registry.example": entry}})
-    assert found == expected
-    assert found is None or found.origin == "/etc/config.json"
+    credentials = _stored({"auths": {"registry.example": entry}})
+    assert credentials == expected
+    assert credentials is None or credentials.origin == "/etc/config.json"
 
 
 def test_stored_keeps_bytes_that_are_not_utf8() -> None:
     """What was stored as bytes is sent as the same bytes."""
     auth = _base64(b"u:\xff\xfe")
-    found = _stored({"auths": {"registry.example": {"auth": auth}}})
-    assert found is not None
-    assert found.basic == f"Basic {auth}"
+    credentials = _stored({"auths": {"registry.example": {"auth": auth}}})
+    assert credentials is not None
+    assert credentials.basic == f"Basic {auth}"
 
 
 def test_stored_skips_empty_entry() -> None:

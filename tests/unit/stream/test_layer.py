@@ -146,13 +146,13 @@ def test_open_raises_the_second_time(large: bytes) -> None:
 def test_open_by_two_threads_succeeds_once() -> None:
     """Exactly one has the stream, and the other hears StreamConsumed, wherever they meet."""
     opened: list[LayerStream] = []
-    told: list[str] = []
+    messages: list[str] = []
 
     def try_to_open(layer: StreamLayer) -> None:
         try:
             opened.append(layer.open())
         except StreamConsumed as error:
-            told.append(str(error))
+            messages.append(str(error))
 
     def meet(nth: int) -> None:
         """Open a layer, and once more just before the nth line of that."""
@@ -177,9 +177,9 @@ def test_open_by_two_threads_succeeds_once() -> None:
         thread.join()
         opened.pop().close()
         assert not opened
-        if not told:  # there is no such line
+        if not messages:  # there is no such line
             break
-        assert told.pop() == "a stream can be opened only once; this one is already open"
+        assert messages.pop() == "a stream can be opened only once; this one is already open"
     assert nth > 5
 
 

@@ -96,8 +96,8 @@ def test_open_source_reads_file_from_its_position(path: Path, buffering: int) ->
     """What an earlier reader took is not ours; what it left in the buffer is."""
     with path.open("rb", buffering=buffering) as file:
         taken = file.read(5)
-        found = read(file)
-        assert taken + b"".join(found) == DATA
+        result = read(file)
+        assert taken + b"".join(result) == DATA
         assert not file.closed  # its owner closes it
 
 
