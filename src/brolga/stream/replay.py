@@ -76,7 +76,7 @@ class MemoryBuffer:
 
 
 class ReplayableBody:
-    """The bytes of one blob's upload, from any offset that is available (`protocol.body.Body`).
+    """The bytes of one blob's upload, from any offset that is available (`protocol.upload.Body`).
 
     `stream` is read once. `reopen` yields at least the bytes read so far again, and raises if they
     have changed; it is None if the source cannot be opened again.

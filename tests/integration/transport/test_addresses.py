@@ -29,7 +29,7 @@ def friendly(peer: Peer) -> None:
 
 
 class TestRedirectedFrom:
-    """`Request.named_by`: the peer's own address decides, before anything is sent to it."""
+    """`Request.redirected_from`: the peer's own address decides, before anything is sent to it."""
 
     @pytest.mark.parametrize("scheme", ["http", "https"])
     @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
