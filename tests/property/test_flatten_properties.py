@@ -20,7 +20,7 @@ from brolga.errors import CorruptBlob
 from brolga.images import InMemoryBlob
 from brolga.images.flatten import merge_layers
 from brolga.spec.mediatypes import OCI_LAYER
-from brolga.stream.decompression import UNLIMITED, decompress
+from brolga.stream.decompression import Limits, decompress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,7 +127,7 @@ def test_decompress_accepts_any_cut_into_blocks(
     for cut in cuts:
         blocks.append(packed[at : at + cut])
         at += cut
-    assert b"".join(decompress([*blocks, packed[at:]], UNLIMITED)) == b"".join(parts)
+    assert b"".join(decompress([*blocks, packed[at:]], Limits(None, None))) == b"".join(parts)
 
 
 @settings(max_examples=200, deadline=None)
@@ -141,7 +141,7 @@ def test_changed_byte_raises_corrupt_blob_or_changes_nothing(
         packed = bytearray(stream.read())
     packed[at % len(packed)] ^= change
     try:
-        out = b"".join(decompress([bytes(packed)], UNLIMITED))
+        out = b"".join(decompress([bytes(packed)], Limits(None, None)))
     except CorruptBlob:
         return
     if bytes(packed[:3]) == b"\x1f\x8b\x08":

@@ -4,14 +4,7 @@ No error shows a secret, in its text or its context. Code that starts processes 
 imported when it is used.
 """
 
-from brolga.auth.keychain import (
-    Chain,
-    ConfigFiles,
-    Environment,
-    Keychain,
-    credentials_from_environment,
-    default_keychain,
-)
+from brolga.auth.keychain import Chain, ConfigFiles, Environment, Keychain, default_keychain
 from brolga.auth.login import erase, save
 
 __all__ = [
@@ -19,7 +12,6 @@ __all__ = [
     "ConfigFiles",
     "Environment",
     "Keychain",
-    "credentials_from_environment",
     "default_keychain",
     "erase",
     "save",

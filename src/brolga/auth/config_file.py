@@ -12,20 +12,16 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from brolga.auth.entries import check_credentials, docker_key, keys_covering, keys_of_registry
+from brolga.auth.entries import check_credentials, docker_key, keys_covering
 from brolga.errors import CredentialsError, excerpt
 from brolga.protocol import Credentials
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from brolga.auth.helpers import Helper
     from brolga.spec.reference import Repository
 
-
-HELPER_TIMEOUT_S: Final = 30.0
 _MAX_FILE: Final = 1 << 20  # bytes
 # Such as osxkeychain, ecr-login or desktop.exe. Only `docker-credential-` and such a name is run.
 _HELPER_NAME: Final = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
@@ -99,14 +95,14 @@ class ConfigFile:
             raise CredentialsError(f"{display_path(path)} {fault}; correct it, or move it away")
         return cls(path, document)
 
-    def helper(self, registry: str, *, timeout_s: float = HELPER_TIMEOUT_S) -> Helper | None:
+    def helper(self, registry: str) -> Helper | None:
         """Return the helper for the credentials of a canonical `registry`, or None.
 
         `credHelpers` is read before `credsStore`; an empty name means no helper. Raises
         CredentialsError for an invalid name.
         """
         by_key = self.members("credHelpers")
-        key, *_ = [*keys_of_registry(by_key, registry), docker_key(registry)]
+        key, *_ = [*keys_covering(by_key, registry), docker_key(registry)]
         place = f"credHelpers[{_display_key(key)}]" if key in by_key else "credsStore"
         name = self._typed(str, by_key.get(key, self.document.get("credsStore")), place)
         if not name:
@@ -116,7 +112,7 @@ class ConfigFile:
         # Imported here, as it imports modules that start processes.
         from brolga.auth.helpers import Helper
 
-        return Helper(name, key, timeout_s)
+        return Helper(name, key)
 
     def stored(self, repository: Repository) -> Credentials | None:
         """Return the credentials in the file for `repository`, or None.
@@ -129,10 +125,7 @@ class ConfigFile:
         return next(filter(None, map(self._credentials, keys)), None)
 
     def members(self, name: str) -> dict[str, Any]:
-        """Return the object under `name`, empty if it is missing.
-
-        Raises CredentialsError if it is not an object.
-        """
+        """Return the object under `name`, empty if it is missing. Raises CredentialsError."""
         return self._typed(dict, self.document.get(name), name)
 
     def _credentials(self, key: str) -> Credentials | None:
@@ -164,8 +157,8 @@ class ConfigFile:
             raise self._fault(place, f"is not {_KINDS[kind]}")
         return value
 
-    def _fault(self, place: str, what: str) -> CredentialsError:
-        return CredentialsError(f"{display_path(self.path)}: {place} {what}; correct the file")
+    def _fault(self, place: str, problem: str) -> CredentialsError:
+        return CredentialsError(f"{display_path(self.path)}: {place} {problem}; correct the file")
 
 
 def _parse(data: bytes) -> tuple[dict[str, Any], str]:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from brolga.protocol import Credentials
 
-
 # Docker's key of Docker Hub (docker/cli, registry.IndexServer).
 _HUB_KEY: Final = "https://index.docker.io/v1/"
 _HUB_HOSTS: Final = frozenset({DEFAULT_REGISTRY, "index.docker.io", "registry-1.docker.io"})
@@ -35,13 +34,8 @@ def docker_key(registry: str) -> str:
     return _HUB_KEY if registry == DEFAULT_REGISTRY else registry
 
 
-def keys_of_registry(keys: Iterable[str], registry: str) -> list[str]:
-    """Return the keys that mean a whole registry, docker's spelling first."""
-    return keys_covering(keys, registry, "")
-
-
-def keys_covering(keys: Iterable[str], registry: str, path: str) -> list[str]:
-    """Return the keys that may hold a repository's credentials, the best first.
+def keys_covering(keys: Iterable[str], registry: str, path: str = "") -> list[str]:
+    """Return the keys that may hold the credentials of a repository, or registry, the best first.
 
     The longest path wins (containers-auth.json(5)), then docker's spelling, then podman's. Docker
     Hub has several keys that look like docker's own, such as `…/v1/access-token`.

@@ -22,6 +22,7 @@ from brolga.errors import CredentialsError, excerpt
 from brolga.protocol import Credentials
 from brolga.stream.child_process import ExitStatusUnknown, wait_for_exit
 
+_TIMEOUT_S: Final = 30.0  # for one action
 _MAX_OUTPUT: Final = 1 << 20  # bytes, of stdout and of stderr
 _BLOCK: Final = 1 << 16  # bytes
 # The username of an identity token.
@@ -34,12 +35,11 @@ _NOT_FOUND: Final = b"credentials not found in native keychain"
 class Helper:
     """The program `docker-credential-{name}`, and the `key` of one registry in it.
 
-    The caller checks `name`. Each action may take `timeout_s` seconds.
+    The caller checks `name`.
     """
 
     name: str
     key: str
-    timeout_s: float
 
     @property
     def program(self) -> str:
@@ -47,10 +47,7 @@ class Helper:
         return f"docker-credential-{self.name}"
 
     def get(self) -> Credentials | None:
-        """Return the helper's credentials, or None if it has none.
-
-        Raises CredentialsError if it fails, or prints something else.
-        """
+        """Return the helper's credentials, or None if it has none. Raises CredentialsError."""
         stdout = self._run("get", self.key)
         if stdout is None:
             return None
@@ -70,10 +67,7 @@ class Helper:
         return check_credentials(credentials, f"the output of {self.program} get", "log in again")
 
     def store(self, credentials: Credentials) -> None:
-        """Store credentials in the helper: the identity token, else username and password.
-
-        Raises CredentialsError if it fails, and for text that is not UTF-8.
-        """
+        """Store the identity token, else username and password. Raises CredentialsError."""
         secret = credentials.identity_token or credentials.password
         username = _TOKEN if credentials.identity_token else credentials.username
         if _SURROGATE.search(username + secret):  # JSON must be UTF-8
@@ -92,10 +86,7 @@ class Helper:
         return True
 
     def _run(self, action: str, text: str) -> bytes | None:
-        """Run one action of the program; return its stdout, or None if `get` finds nothing.
-
-        `text` goes to its stdin, never to its arguments. Raises CredentialsError if it fails.
-        """
+        """Run one action with `text` on stdin; return stdout, or None if `get` finds nothing."""
         # Only absolute directories: no program of the current directory is run.
         directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
         search = os.pathsep.join(filter(os.path.isabs, directories))
@@ -134,8 +125,7 @@ class Helper:
     def _wait(
         self, process: subprocess.Popen[bytes], action: str, sent: bytes
     ) -> tuple[int, bytes, bytes]:
-        """Return the exit status, stdout and stderr of a program. Raises CredentialsError."""
-        deadline = time.monotonic() + self.timeout_s
+        deadline = time.monotonic() + _TIMEOUT_S
         try:
             stdout, stderr = _communicate(process, sent, deadline)
             status = wait_for_exit(process, max(0.0, deadline - time.monotonic()))
@@ -145,7 +135,7 @@ class Helper:
             ) from None
         except TimeoutError:
             raise CredentialsError(
-                f"{self.program} {action} did not end within {self.timeout_s:g} s; "
+                f"{self.program} {action} did not end within {_TIMEOUT_S:g} s; "
                 "run it by hand to see what it waits for"
             ) from None
         except _OutputTooLarge:
@@ -163,12 +153,9 @@ class _OutputTooLarge(Exception):
 def _communicate(
     process: subprocess.Popen[bytes], sent: bytes, deadline: float
 ) -> tuple[bytes, bytes]:
-    """Write `sent` to a program; return its stdout and stderr.
-
-    Raises TimeoutError at the `deadline` of time.monotonic, _OutputTooLarge.
-    """
+    """Write `sent` to a program; return its stdout and stderr."""
     stdin, stdout, stderr = (
-        cast("IO[bytes]", each) for each in (process.stdin, process.stdout, process.stderr)
+        cast("IO[bytes]", pipe) for pipe in (process.stdin, process.stdout, process.stderr)
     )
     printed = {stdout.fileno(): bytearray(), stderr.fileno(): bytearray()}
     out, err = printed.values()
@@ -184,10 +171,14 @@ def _communicate(
             for key, _ in selector.select(left_s):
                 if key.fileobj is stdin:
                     sent = _write(key.fd, sent)
-                    goes_on = bool(sent)
+                    is_open = bool(sent)
                 else:
-                    goes_on = _read(key.fd, printed[key.fd])
-                if not goes_on:
+                    block = os.read(key.fd, _BLOCK)
+                    printed[key.fd] += block
+                    if len(printed[key.fd]) > _MAX_OUTPUT:
+                        raise _OutputTooLarge
+                    is_open = bool(block)
+                if not is_open:
                     selector.unregister(key.fileobj)
                     cast("IO[bytes]", key.fileobj).close()
     return bytes(out), bytes(err)
@@ -199,15 +190,6 @@ def _write(fd: int, data: bytes) -> bytes:
         return data[os.write(fd, data) :]
     except BrokenPipeError:
         return b""
-
-
-def _read(fd: int, into: bytearray) -> bool:
-    """Read the available bytes; return whether more may come."""
-    block = os.read(fd, _BLOCK)
-    into += block
-    if len(into) > _MAX_OUTPUT:
-        raise _OutputTooLarge
-    return bool(block)
 
 
 def _parse_pair(stdout: bytes) -> tuple[str, str] | None:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from brolga.auth.config_file import HELPER_TIMEOUT_S, ConfigFile, docker_path, podman_paths
+from brolga.auth.config_file import ConfigFile, docker_path, podman_paths
 from brolga.auth.entries import check_credentials, registry_from_key
 from brolga.errors import CredentialsError, InvalidReference
 from brolga.protocol import Credentials
@@ -24,20 +24,6 @@ class Keychain(Protocol):
 
         Raises CredentialsError if a source fails.
         """
-
-
-def credentials_from_environment() -> Credentials | None:
-    """Return the credentials in BROLGA_USERNAME and BROLGA_PASSWORD, or None if one is not set.
-
-    Raises CredentialsError if HTTP cannot carry them.
-    """
-    username, password = os.environ.get("BROLGA_USERNAME"), os.environ.get("BROLGA_PASSWORD")
-    if not (username and password):
-        return None
-    credentials = Credentials(username, password, origin="BROLGA_USERNAME")
-    return check_credentials(
-        credentials, "the environment (BROLGA_USERNAME, BROLGA_PASSWORD)", "set it without"
-    )
 
 
 @dataclass(frozen=True)
@@ -59,19 +45,23 @@ class Environment:
                 raise CredentialsError(
                     f"BROLGA_REGISTRY: {error}; write registry.example or localhost:5000"
                 ) from error
-        return None if registry not in {"", repository.registry} else credentials_from_environment()
+        username, password = os.environ.get("BROLGA_USERNAME"), os.environ.get("BROLGA_PASSWORD")
+        if not (username and password) or registry not in {"", repository.registry}:
+            return None
+        credentials = Credentials(username, password, origin="BROLGA_USERNAME")
+        return check_credentials(
+            credentials, "the environment (BROLGA_USERNAME, BROLGA_PASSWORD)", "set it without"
+        )
 
 
 @dataclass(frozen=True)
 class ConfigFiles:
     """Docker's config.json, then podman's auth.json files, and the helpers that they name.
 
-    `paths` None means the files that the environment names at each call. A helper may take
-    `helper_timeout_s` seconds.
+    `paths` None means the files that the environment names at each call.
     """
 
     paths: tuple[Path, ...] | None = None
-    helper_timeout_s: float = HELPER_TIMEOUT_S
 
     def find(self, repository: Repository) -> Credentials | None:
         """Return the first credentials that a file or its helper has for `repository`, or None.
@@ -81,7 +71,7 @@ class ConfigFiles:
         paths = (docker_path(), *podman_paths()) if self.paths is None else self.paths
         for path in paths:
             config = ConfigFile.read(path)
-            helper = config.helper(repository.registry, timeout_s=self.helper_timeout_s)
+            helper = config.helper(repository.registry)
             if credentials := (helper and helper.get()) or config.stored(repository):
                 return credentials
         return None
@@ -94,11 +84,11 @@ class Chain:
         self.keychains = keychains
 
     def find(self, repository: Repository) -> Credentials | None:
-        """Return the first credentials found, or None; later keychains are not used.
+        """Return the first credentials, or None; later keychains are not used.
 
         Raises CredentialsError if a source fails.
         """
-        return next(filter(None, (each.find(repository) for each in self.keychains)), None)
+        return next(filter(None, (keychain.find(repository) for keychain in self.keychains)), None)
 
 
 def default_keychain(registry: str = "") -> Keychain:

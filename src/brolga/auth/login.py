@@ -8,57 +8,59 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from brolga.auth.config_file import HELPER_TIMEOUT_S, ConfigFile, display_path, docker_path
-from brolga.auth.entries import check_credentials, docker_key, keys_of_registry
+from brolga.auth.config_file import ConfigFile, display_path, docker_path
+from brolga.auth.entries import check_credentials, docker_key, keys_covering
 from brolga.errors import CredentialsError
 from brolga.spec.reference import Repository
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from brolga.protocol import Credentials
-
 
 _SECRET_MEMBERS: Final = ("auth", "username", "password", "identitytoken", "registrytoken")
 
 
-def save(
-    registry: str, credentials: Credentials, *, helper_timeout_s: float = HELPER_TIMEOUT_S
-) -> str:
+def save(registry: str, credentials: Credentials) -> str:
     """Store the credentials of a registry as docker does; return the place.
 
     That is the helper in docker's config.json for the registry, else that file. An identity token
-    takes precedence over a password. A helper may take `helper_timeout_s` seconds.
+    takes precedence over a password.
 
     Raises CredentialsError if they cannot be stored, InvalidReference.
     """
     registry = Repository(registry, "any").registry
     entry = _entry(credentials)
-    path = docker_path()
-    helper = ConfigFile.read(path).helper(registry, timeout_s=helper_timeout_s)
+    path, key = docker_path(), docker_key(registry)
+    helper = ConfigFile.read(path).helper(registry)
     if helper:
         helper.store(credentials)
         _remove_entries(path, registry)  # an older password, in plain text
         return helper.program
-    _change_auths(path, lambda auths: _with_entry(auths, docker_key(registry), entry))
+
+    def with_entry(auths: dict[str, Any]) -> dict[str, Any]:
+        old = auths[key] if isinstance(auths.get(key), dict) else {}
+        kept = {name: value for name, value in old.items() if name not in _SECRET_MEMBERS}
+        return {**auths, key: {**kept, **entry}}
+
+    _change_auths(path, with_entry)
     return display_path(path)
 
 
-def erase(registry: str, *, helper_timeout_s: float = HELPER_TIMEOUT_S) -> str | None:
+def erase(registry: str) -> str | None:
     """Remove the credentials of a registry; return the places, or None without any.
 
     They are removed from docker's config.json and its helper for the registry, not from podman's
-    files. A helper may take `helper_timeout_s` seconds for each action.
+    files.
 
     Raises CredentialsError if that fails, InvalidReference.
     """
     registry = Repository(registry, "any").registry
     path = docker_path()
-    helper = ConfigFile.read(path).helper(registry, timeout_s=helper_timeout_s)
+    helper = ConfigFile.read(path).helper(registry)
     # The file first, so that a failing helper leaves no plain text behind.
     places = [display_path(path)] if _remove_entries(path, registry) else []
     if helper and helper.erase():
@@ -67,7 +69,6 @@ def erase(registry: str, *, helper_timeout_s: float = HELPER_TIMEOUT_S) -> str |
 
 
 def _entry(credentials: Credentials) -> dict[str, str]:
-    """Return the members of an entry in `auths`. Raises CredentialsError."""
     check_credentials(credentials, "the login", "give it without")
     if credentials.identity_token:
         return {"identitytoken": credentials.identity_token}
@@ -80,37 +81,36 @@ def _entry(credentials: Credentials) -> dict[str, str]:
     return {"auth": credentials.basic.removeprefix("Basic ")}
 
 
-def _with_entry(auths: dict[str, Any], key: str, entry: dict[str, str]) -> dict[str, Any]:
-    old = auths.get(key)
-    members = old.items() if isinstance(old, dict) else ()
-    kept = {name: value for name, value in members if name not in _SECRET_MEMBERS}
-    return {**auths, key: {**kept, **entry}}
-
-
 def _remove_entries(path: Path, registry: str) -> bool:
     """Remove a registry's entries from the file; return whether one of them was not empty."""
 
     def without_entries(auths: dict[str, Any]) -> dict[str, Any]:
-        removed = keys_of_registry(auths, registry)
+        removed = keys_covering(auths, registry)
         return {key: entry for key, entry in auths.items() if key not in removed}
 
     auths = ConfigFile.read(path).members("auths")
-    keys = keys_of_registry(auths, registry)
+    keys = keys_covering(auths, registry)
     if keys:
         _change_auths(path, without_entries)
     return any(auths[key] for key in keys)
 
 
 def _change_auths(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Replace the file's `auths` by the result of `change`, under a lock.
+    """Replace the file's `auths` by the result of `change`, under a lock."""
+    import fcntl
 
-    Raises CredentialsError if the file cannot be read or written.
-    """
+    target = Path(os.path.realpath(path))
     try:
-        with _hold_lock(Path(os.path.realpath(path))) as target:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # It is not removed: that could remove another process's lock.
+        lock = os.open(target.with_name(f"{target.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             config = ConfigFile.read(path)
             document = {**config.document, "auths": change(config.members("auths"))}
             _replace(target, json.dumps(document, indent="\t").encode())
+        finally:
+            os.close(lock)
     except OSError as error:
         raise CredentialsError(
             f"{display_path(path)} cannot be written: {error.strerror}; "
@@ -118,35 +118,13 @@ def _change_auths(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]
         ) from None
 
 
-@contextmanager
-def _hold_lock(target: Path) -> Iterator[Path]:
-    """Hold the lock of a file, whose directory is made if it is missing."""
-    import fcntl
-
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # It is not removed: that could remove another process's lock.
-    lock = os.open(target.with_name(f"{target.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield target
-    finally:
-        os.close(lock)
-
-
 def _replace(target: Path, data: bytes) -> None:
     """Replace a file atomically, readable only by its owner."""
-    import tempfile
+    from brolga.disk.files import atomic_file, write_all
 
-    fd, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)  # mode 0600
-    try:
-        with open(fd, "wb") as file:  # noqa: PTH123 - a descriptor
-            file.write(data)
-            file.flush()
-            os.fsync(fd)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink()
-        raise
+    with atomic_file(target, mode=0o600) as file:
+        write_all(file.fileno(), data)
+        os.fsync(file.fileno())
     directory = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(directory)  # else a power failure may undo the rename

@@ -151,7 +151,7 @@ class Client:
         images = self._manifests(place, compress_layers=False)
         tree = images.tree(place.identifier, platform)
         with _image_of(tree, platform or DEFAULT_PLATFORM).config_blob.open() as stream:
-            return b"".join(stream.blocks())
+            return b"".join(stream)
 
     def head(self, place: ImageRef | str) -> Descriptor:
         """Return the descriptor of a name, without reading its manifest if possible."""

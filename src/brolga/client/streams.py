@@ -58,4 +58,4 @@ def open_stream(place: ImageRef, tree: Tree, limits: Limits, *, raw: bool) -> Bl
 def _blocks(blob: Blob, compression: str, limits: Limits) -> Generator[bytes, None, None]:
     """Yield the bytes of a blob, decompressed. The blob verifies its own bytes."""
     with blob.open() as stream:
-        yield from decompress(stream.blocks(), limits, compression)
+        yield from decompress(stream, limits, compression)

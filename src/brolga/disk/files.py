@@ -47,15 +47,16 @@ def write_all(descriptor: int, block: Block) -> None:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
     """Open a file for writing that takes its place at the end of the block, unless it raises.
 
-    A file that was there keeps its permissions. A link stays, and its target is replaced. The file
-    has no buffer, so that closing it writes nothing. Raises OSError.
+    If `mode` is None, a file that was there keeps its permissions. A link stays, and its target is
+    replaced. The file has no buffer, so that closing it writes nothing. Raises OSError.
     """
     path = Path(os.path.realpath(path))
     is_new = not path.exists()
-    mode = _NEW_FILE if is_new else path.stat().st_mode & _PERMISSIONS
+    if mode is None:
+        mode = _NEW_FILE if is_new else path.stat().st_mode & _PERMISSIONS
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         file, has_name = _open_new(temporary, mode)

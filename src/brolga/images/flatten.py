@@ -70,7 +70,7 @@ def merge_layers(
         try:
             _check_not_encrypted(layer)
             with layer.open() as stream:
-                entries = read_entries(decompress(stream.blocks(), limits))
+                entries = read_entries(decompress(stream, limits))
                 for block in merge.add(entries, number):
                     yield block
                     _report(merge.warnings, number, layers, on_warning)

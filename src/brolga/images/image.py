@@ -249,7 +249,7 @@ class Image:
                 f"config: {descriptor.size} bytes, but at most {MAX_SIZE} are read"
             )
         with self._base_config.open() as stream:
-            raw = b"".join(stream.blocks())
+            raw = b"".join(stream)
         try:
             config = ImageConfig.parse(raw)
         except InvalidManifest as error:

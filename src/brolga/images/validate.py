@@ -237,7 +237,7 @@ def _read_config(blob: Blob, descriptor: Descriptor) -> ImageConfig:
         raise errors.CorruptBlob(f"has {descriptor.size} bytes, but at most {MAX_SIZE} are read")
     raw = b""
     with blob.open() as stream:
-        for block in stream.blocks():
+        for block in stream:
             raw += block
             if len(raw) > descriptor.size:
                 break
@@ -270,7 +270,7 @@ def _config_flaws(config: ImageConfig, layers: int) -> Iterator[str]:
 def _read_content(blob: Blob, descriptor: Descriptor, algorithm: str, limits: Limits) -> _Content:
     """Read a blob to its end; with an `algorithm`, for the DiffID of a layer."""
     with blob.open() as stream:
-        compressed = _HashedBlocks(stream.blocks(), descriptor.digest.algorithm)
+        compressed = _HashedBlocks(stream, descriptor.digest.algorithm)
         blocks = iter(compressed)
         plain = _HashedBlocks(decompress(blocks, limits), algorithm or "sha256")
         tar_flaws: list[str | None] = []

@@ -172,7 +172,7 @@ class NullStore:
     def push(self, blob: Blob) -> Descriptor:
         """Read a blob; return its descriptor."""
         with blob.open() as stream:
-            deque(stream.blocks(), maxlen=0)
+            deque(stream, maxlen=0)
         return blob.descriptor
 
     def exists(self, descriptor: Descriptor, tag: str = "") -> bool:  # noqa: ARG002 - it has nothing
@@ -200,7 +200,7 @@ def complete_manifest(tree: Tree) -> Manifest | Index:
             layer.descriptor  # noqa: B018 - is it known?
         except NotComputed:
             with layer.open() as stream:
-                deque(stream.blocks(), maxlen=0)
+                deque(stream, maxlen=0)
     return tree.manifest
 
 
@@ -210,10 +210,10 @@ def verified_blocks(blob: Blob, stream: BlobStream) -> Iterator[Block]:
     Raises DigestMismatch at the end of other bytes, unless the stream itself does.
     """
     if isinstance(blob, StoredBlob) and blob.is_verified:
-        yield from stream.blocks()
+        yield from stream
         return
     verifier = blob.descriptor.digest.verifier()
-    for block in stream.blocks():
+    for block in stream:
         verifier.update(block)
         yield block
     verifier.verify()

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import subprocess
 
-
 _FIRST_DELAY_S: Final = 0.0005
 _MAX_DELAY_S: Final = 0.05
 _UNKNOWN: Final = 255
@@ -49,7 +48,6 @@ def wait_for_exit(process: subprocess.Popen[bytes], timeout_s: float | None = No
 
 
 def _exit_status(process: subprocess.Popen[bytes]) -> int | None:
-    """Return the exit status of a process, None while it runs. Raises ExitStatusUnknown."""
     if process.returncode is not None:
         return process.returncode
     try:

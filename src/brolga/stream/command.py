@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import BlockSource
 
-
 TERMINATE_TIMEOUT_S: Final = 5.0  # from SIGTERM to SIGKILL
 _POLL_INTERVAL_S: Final = 0.05  # between checks whether to stop
 
@@ -73,18 +72,25 @@ class Command:
 
 
 class _RunningCommand:
-    """A running command as a `BlockSource`."""
+    """A running command as a `BlockSource`. A worker starts the process and waits for it."""
 
     def __init__(self, arguments: Sequence[str], *, reads_stdin: bool) -> None:
+        self._arguments = arguments
         self._name = arguments[0]  # the others may hold secrets
-        self._process = _Process(arguments, reads_stdin=reads_stdin)
-        self._worker = Worker("brolga-command", self._process.run)
+        self._stdin = None if reads_stdin else subprocess.DEVNULL
+        self._has_group = not _has_terminal()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._worker = Worker("brolga-command", self._run)
         self._blocks: BlockSource | None = None
         self._status: int | ExitStatusUnknown | None = None
+        self._stopped = False
+        self._started: SimpleQueue[FileIO | Exception] = SimpleQueue()
+        self._may_end: SimpleQueue[None] = SimpleQueue()
+        self._ended: SimpleQueue[int | ExitStatusUnknown] = SimpleQueue()
 
     def start(self, block_size: int) -> None:
         self._worker.start()
-        pipe = self._process.started.get()
+        pipe = self._started.get()
         if isinstance(pipe, Exception):
             why = pipe.strerror if isinstance(pipe, OSError) else pipe
             raise SourceError(f"cannot run {self._name}: {why}") from pipe
@@ -100,9 +106,9 @@ class _RunningCommand:
         if block is None or block:
             return block
         if self._status is None:
-            self._process.may_end.put(None)
+            self._may_end.put(None)
             try:
-                self._status = self._process.ended.get(block=timeout_s > 0, timeout=timeout_s)
+                self._status = self._ended.get(block=timeout_s > 0, timeout=timeout_s)
             except Empty:
                 return None
         if isinstance(self._status, ExitStatusUnknown):
@@ -118,7 +124,8 @@ class _RunningCommand:
     def terminate(self) -> None:
         """Ask the command to end, without waiting for it."""
         if self._worker.is_in_this_process:
-            self._process.stop()
+            self._stopped = True
+            self._may_end.put(None)
 
     def close(self) -> None:
         """End the command if it still runs, and wait for it. Idempotent.
@@ -128,48 +135,34 @@ class _RunningCommand:
         if not self._worker.is_in_this_process:
             return  # it belongs to the parent process
         try:
-            self._process.stop()
+            self.terminate()
             if self._blocks is not None:
                 self._blocks.close()
-            self._process.close_pipe()
+            self._close_pipe()
             if self._worker.join():
-                self._process.close_pipe()  # if it was still starting
+                self._close_pipe()  # if it was still starting
         except BaseException:
-            self._process.send_signal(signal.SIGKILL)
+            self._send_signal(signal.SIGKILL)
             raise
         _open_commands.discard(self)
 
+    def _close_pipe(self) -> None:
+        """Close the pipe: a process that still writes to it gets SIGPIPE."""
+        if self._process is not None:
+            cast("IO[bytes]", self._process.stdout).close()
 
-_open_commands: Final[set[_RunningCommand]] = set()
+    def _send_signal(self, number: signal.Signals) -> None:
+        """Send a signal, unless the process has ended."""
+        process = self._process
+        if process is not None and process.returncode is None:
+            with suppress(ProcessLookupError, PermissionError):  # it has just ended
+                (os.killpg if self._has_group else os.kill)(process.pid, number)
 
-
-@atexit.register
-def _stop_open_commands() -> None:
-    """End the commands that are still open at exit."""
-    commands = list(_open_commands)
-    for command in commands:
-        command.terminate()
-    for command in commands:
-        command.close()
-
-
-class _Process:
-    """The process, with the work of the thread that starts it, ends it and waits for it."""
-
-    def __init__(self, arguments: Sequence[str], *, reads_stdin: bool) -> None:
-        self._arguments = arguments
-        self._stdin = None if reads_stdin else subprocess.DEVNULL
-        self._process: subprocess.Popen[bytes] | None = None
-        self._has_group = not _has_terminal()
-        self._stopped = False
-        self.started: SimpleQueue[FileIO | Exception] = SimpleQueue()
-        self.may_end: SimpleQueue[None] = SimpleQueue()
-        self.ended: SimpleQueue[int | ExitStatusUnknown] = SimpleQueue()
-
-    def run(self) -> None:
+    def _run(self) -> None:
+        """Start the process and wait for its end, in the worker thread."""
         try:
             # Popen restores SIGPIPE, which Python ignores.
-            process = subprocess.Popen(  # noqa: S603 - the user's own command, without a shell
+            process = self._process = subprocess.Popen(  # noqa: S603 - the user's own command, without a shell
                 self._arguments,
                 bufsize=0,
                 stdin=self._stdin,
@@ -177,43 +170,38 @@ class _Process:
                 process_group=0 if self._has_group else None,
             )
         except Exception as error:  # noqa: BLE001 - `start` raises it
-            self.started.put(error)
+            self._started.put(error)
             return
-        self._process = process
-        self.started.put(cast("FileIO", process.stdout))
+        self._started.put(cast("FileIO", process.stdout))
         # Its process and group numbers are not reused before it has been waited for.
-        self.may_end.get()
+        self._may_end.get()
         try:
-            self.ended.put(self._wait(process))
+            self._ended.put(self._wait(process))
         except ExitStatusUnknown as error:
-            self.ended.put(error)
-
-    def stop(self) -> None:
-        self._stopped = True
-        self.may_end.put(None)
-
-    def close_pipe(self) -> None:
-        """Close the pipe: a process that still writes to it gets SIGPIPE."""
-        if self._process is not None:
-            cast("IO[bytes]", self._process.stdout).close()
-
-    def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal, unless the process has ended."""
-        process = self._process
-        if process is not None and process.returncode is None:
-            with suppress(ProcessLookupError, PermissionError):  # it has just ended
-                (os.killpg if self._has_group else os.kill)(process.pid, number)
+            self._ended.put(error)
 
     def _wait(self, process: subprocess.Popen[bytes]) -> int:
-        """Wait for the end; after `stop`, end the process."""
+        """Wait for the end; after `terminate`, end the process."""
         while not self._stopped:
             with suppress(TimeoutError):
                 return wait_for_exit(process, _POLL_INTERVAL_S)
-        self.send_signal(signal.SIGTERM)
+        self._send_signal(signal.SIGTERM)
         with suppress(TimeoutError):
             return wait_for_exit(process, TERMINATE_TIMEOUT_S)
-        self.send_signal(signal.SIGKILL)
+        self._send_signal(signal.SIGKILL)
         return wait_for_exit(process)
+
+
+_open_commands: Final[set[_RunningCommand]] = set()
+
+
+@atexit.register
+def _stop_open_commands() -> None:
+    commands = list(_open_commands)
+    for command in commands:
+        command.terminate()
+    for command in commands:
+        command.close()
 
 
 def _has_terminal() -> bool:
@@ -229,7 +217,6 @@ def _has_terminal() -> bool:
 
 
 def _describe_status(status: int) -> str:
-    """Describe a failing exit status."""
     if status > 0:
         return f"exited with {status}"
     try:

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import Block
 
-
 BLOCK_SIZE = 1 << 20  # bytes; part of the output format
 WINDOW_SIZE = 1 << 15  # bytes; deflate's window (RFC 1951, section 2)
+ZLIB_MODULES = ("zlib_ng.zlib_ng", "zlib")
+ZSTD_MODULES = ("compression.zstd", "backports.zstd")  # the first is of Python 3.14
 
 _Deflater: TypeAlias = "tuple[Callable[[Block, Block], bytes], Callable[[Block, int], int]]"
 
@@ -32,9 +33,6 @@ _GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _DEFLATE_END = b"\x03\x00"
 _ISAL_LEVELS = range(1, 4)
 _ISAL_BUFFER_SIZE = BLOCK_SIZE + BLOCK_SIZE // 8  # bytes; stored blocks are 0.01 % larger
-
-_LEVELS = {"gzip": range(1, 10), "zstd": range(1, 23), "none": range(1)}
-_DEFAULT_LEVEL = {"gzip": 1, "zstd": 3, "none": 0}
 
 
 class Trailer(Protocol):
@@ -77,16 +75,16 @@ def codec_for(name: str, level: int | None = None) -> Codec:
 
     Raises ValueError for any other name or level.
     """
-    levels = _LEVELS.get(name)
-    if levels is None:
-        raise ValueError(f"compression {name!r} is not one of {', '.join(_LEVELS)}")
+    if name not in _CODECS:
+        raise ValueError(f"compression {name!r} is not one of {', '.join(_CODECS)}")
+    new, levels, default = _CODECS[name]
     if level is None:
-        level = _DEFAULT_LEVEL[name]
+        level = default
     elif name == "none":
         raise ValueError("compression none has no level")
     elif level not in levels:
         raise ValueError(f"{name} has levels {levels[0]} to {levels[-1]}, not {level}")
-    return _CODECS[name](level)
+    return new(level)
 
 
 def _gzip(level: int) -> Codec:
@@ -99,10 +97,7 @@ def _gzip(level: int) -> Codec:
 def _zstd(level: int) -> Codec:
     # One frame for each block (RFC 8878, section 3.1), instead of libzstd's threads: 1.25 times the
     # rate at level 3 on 2 cores, less memory, for output 2 % larger (benchmarks/kernels.py).
-    try:
-        zstd = import_module("compression.zstd")  # Python 3.14
-    except ImportError:
-        zstd = import_module("backports.zstd")
+    zstd = import_first(*ZSTD_MODULES)
 
     def frame(block: Block, _window: Block = b"") -> bytes:
         return bytes(zstd.compress(block, level))
@@ -114,7 +109,20 @@ def _none(level: int) -> Codec:
     return Codec("none", level, b"", None, partial(_ConstantTrailer, b""))
 
 
-_CODECS: dict[str, Callable[[int], Codec]] = {"gzip": _gzip, "zstd": _zstd, "none": _none}
+# What returns the codec, its levels, the default level.
+_CODECS: dict[str, tuple[Callable[[int], Codec], range, int]] = {
+    "gzip": (_gzip, range(1, 10), 1),
+    "zstd": (_zstd, range(1, 23), 3),
+    "none": (_none, range(1), 0),
+}
+
+
+def import_first(*names: str) -> Any:  # noqa: ANN401 - a module
+    """Return the first of the modules that is installed; the last one always is."""
+    for name in names[:-1]:
+        with suppress(ImportError):
+            return import_module(name)
+    return import_module(names[-1])
 
 
 def _deflater(level: int) -> _Deflater:
@@ -122,10 +130,7 @@ def _deflater(level: int) -> _Deflater:
     if level in _ISAL_LEVELS:
         with suppress(ImportError):  # no wheel for this processor
             return _isal(level)
-    try:
-        return _zlib(level, import_module("zlib_ng.zlib_ng"))
-    except ImportError:
-        return _zlib(level, zlib)
+    return _zlib(level, import_first(*ZLIB_MODULES))
 
 
 def _isal(level: int) -> _Deflater:

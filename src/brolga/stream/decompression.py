@@ -7,20 +7,18 @@ more gzip members (RFC 1952, section 2.2) or zstd frames (RFC 8878, section 3.1)
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from brolga.errors import CorruptBlob
 from brolga.spec.mediatypes import detect_compression
+from brolga.stream.compression import ZLIB_MODULES, ZSTD_MODULES, import_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from brolga.spec.blob import Block
-
 
 _BLOCK_SIZE: Final = 1 << 20  # bytes of output at a time
 _HEAD_SIZE: Final = 4  # bytes that `detect_compression` needs
@@ -47,7 +45,6 @@ class Limits:
 
 
 DEFAULT_LIMITS: Final = Limits()
-UNLIMITED: Final = Limits(None, None)
 
 
 def decompress(
@@ -59,7 +56,12 @@ def decompress(
     invalid, truncated, followed by other bytes, over the limits, or not of its `compression`.
     """
     counter = _LimitCheck(limits)
-    head, rest = _peek(iter(blocks))
+    rest, head = iter(blocks), b""
+    for block in rest:
+        head += block
+        if len(head) >= _HEAD_SIZE:
+            break
+    rest = chain([head], rest)
     name = detect_compression(head)
     if compression not in {None, "none", name}:
         raise CorruptBlob(f"the bytes are not {compression}, though their media type says so")
@@ -124,8 +126,8 @@ class _Format:
 
 
 def _gzip() -> _Format:
-    fast = _import_first("isal.isal_zlib", "zlib_ng.zlib_ng", "zlib")
-    reliable = _import_first("zlib_ng.zlib_ng", "zlib")
+    fast = import_first("isal.isal_zlib", *ZLIB_MODULES)
+    reliable = import_first(*ZLIB_MODULES)
 
     def new(head: Block) -> _Inflater:
         # isal (1.9) takes a header of several optional fields for data if pieces cut it.
@@ -137,29 +139,11 @@ def _gzip() -> _Format:
 
 
 def _zstd() -> _Format:
-    library = _import_first("compression.zstd", "backports.zstd")
+    library = import_first(*ZSTD_MODULES)
     return _Format("zstd", lambda _head: library.ZstdDecompressor(), (library.ZstdError,))
 
 
 _FORMATS: Final[dict[str, Callable[[], _Format]]] = {"gzip": _gzip, "zstd": _zstd}
-
-
-def _import_first(*names: str) -> Any:  # noqa: ANN401 - a module
-    """Return the first of the modules that is installed; the last one always is."""
-    for name in names[:-1]:
-        with suppress(ImportError):
-            return import_module(name)
-    return import_module(names[-1])
-
-
-def _peek(blocks: Iterator[Block]) -> tuple[bytes, Iterator[Block]]:
-    """Return the first bytes, which tell the compression, and all blocks of the stream."""
-    head = b""
-    for block in blocks:
-        head += block
-        if len(head) >= _HEAD_SIZE:
-            break
-    return head, chain([head], blocks)
 
 
 def _split(blocks: Iterable[Block]) -> Iterator[Block]:
@@ -172,7 +156,6 @@ def _split(blocks: Iterable[Block]) -> Iterator[Block]:
 def _decompress_members(
     format_: _Format, counter: _LimitCheck, pieces: Iterable[Block]
 ) -> Iterator[bytes]:
-    """Yield the content of one member or frame after the other."""
     ended = True
     for piece in pieces:
         rest = piece

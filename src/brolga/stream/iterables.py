@@ -44,10 +44,7 @@ class IterableSource:
 
 
 def _read_pieces(source: Readable | Iterable[Buffer], size: int) -> Iterator[bytes]:
-    """Yield the pieces of a source as bytes objects.
-
-    Raises SourceError for a piece that is not bytes-like, an early end and errors of the source.
-    """
+    """Yield the pieces of a source as bytes objects. Raises SourceError."""
     count = 0
     try:
         if hasattr(source, "read"):

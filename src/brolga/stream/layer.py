@@ -27,12 +27,11 @@ from brolga.stream.sources import (
 from brolga.tar.completeness import CompletenessCheck
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from brolga.spec.blob import BlockSource
     from brolga.spec.digest import Digest
-
 
 # Compressing threads by default. By then the serial sha256 of the DiffID is the limit, and the peak
 # is still under 64 MiB (zstd 3; benchmarks/).
@@ -47,8 +46,10 @@ class StreamLayer:
     OCI layer media type of the compression. `threads` is the number of compressing threads; None
     is one for each core, at most 5. Each takes about 4 MiB. The output does not depend on it.
     `tar` True checks that the source is a complete tar (CorruptBlob), None checks a source that
-    begins as a tar, False nothing. `runs_user_code` is whether reading calls the user's Python
-    code: `Client.push` reads such a layer in the caller's thread.
+    begins as a tar, False nothing.
+
+    `runs_user_code` is whether reading calls the user's Python code: `Client.push` reads such a
+    layer in the caller's thread. `source_size` is the number of bytes in a regular file, else None.
 
     Raises TypeError for a source of text, SourceError for a closed file, ValueError for an unknown
     compression or level.
@@ -69,12 +70,14 @@ class StreamLayer:
             raise ValueError(f"threads must be 1 or more, not {threads}")
         self._codec = codec_for(compression, level)
         self._unread: list[Source] = [source]  # empty once it is opened
-        self._threads = threads or min(_available_cores(), MAX_THREADS)
+        has_affinity = hasattr(os, "sched_getaffinity")
+        cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+        self._threads = threads or min(cores, MAX_THREADS)
         self._has_default_type = media_type is None
         self._media_type = media_type or LAYER_BY_COMPRESSION[compression]
         check_media_type(self._media_type)
         self._tar = tar
-        self._source_size = get_source_size(source)
+        self.source_size = get_source_size(source)
         self.runs_user_code = calls_user_code(source)
         self._state = _StreamState()
 
@@ -138,11 +141,6 @@ class StreamLayer:
         """Media type, digest and size (image-spec descriptor.md). Raises NotComputed until done."""
         result = self._get_result("descriptor")
         return Descriptor(self._media_type, result.digest, result.size)
-
-    @property
-    def source_size(self) -> int | None:
-        """The number of bytes in a regular file, None for any other source."""
-        return self._source_size
 
     @property
     def progress(self) -> Progress:
@@ -220,11 +218,7 @@ class LayerStream(BlockReader):
         self._codec = codec
         self._pools = pools
         self._blocks = one_pass(source, codec, pools, state.counts)
-        self._parts: tuple[Generator[Block, None, PassResult] | WorkerPools | BlockSource, ...] = (
-            self._blocks,
-            pools,
-            source,
-        )
+        self._closers: list[Callable[[], None]] = [self._blocks.close, pools.close, source.close]
 
     def __repr__(self) -> str:
         """Show the state and the bytes so far."""
@@ -266,7 +260,7 @@ class LayerStream(BlockReader):
         read = state.result.diff_id if state.result else self._pools.digest_so_far(state.counts)
         source, pools = state.reopen(BLOCK_SIZE, count), WorkerPools(self._pools.threads)
         blocks = one_pass(source, self._codec, pools, ByteCounts())
-        self._parts += (blocks, pools, source)
+        self._closers += (blocks.close, pools.close, source.close)
         result = yield from blocks
         if (result.uncompressed_size, result.diff_id) != (count, read):
             raise SourceError(f"the source changed: its first {count} bytes are others now")
@@ -280,11 +274,10 @@ class LayerStream(BlockReader):
             written = self._state.counts.written
             self._state.fail(LayerError(f"the stream was closed after {written} bytes"))
         self._rest = memoryview(b"")
-        for part in self._parts:
-            part.close()
+        for close in self._closers:
+            close()
 
     def _next(self) -> Block | None:
-        """Return what is left of a block, or the next one; None at the clean end."""
         self._check_usable()
         if (rest := self._take_rest()) is not None:
             return rest
@@ -307,10 +300,3 @@ class LayerStream(BlockReader):
             raise error
         if state.phase is LayerState.FAILED:
             raise StreamConsumed("the stream was closed, or has failed") from state.cause
-
-
-def _available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

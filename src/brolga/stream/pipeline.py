@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import Block, BlockSource
 
-
 _Future: TypeAlias = "SimpleQueue[Any]"  # of one job: what it returned or raised
 _Job: TypeAlias = "tuple[Callable[..., object], tuple[Block, ...], _Future]"
 
@@ -203,15 +202,13 @@ class _Pass:
 
 
 def _run_jobs(jobs: SimpleQueue[_Job | None]) -> None:
-    """Run the jobs of a pool, until it stops."""
     while job := jobs.get():
-        _run_job(*job)
+        _run_job(job)
         del job  # a waiting thread keeps no block alive
 
 
-def _run_job(
-    function: Callable[..., object], arguments: tuple[Block, ...], future: _Future
-) -> None:
+def _run_job(job: _Job) -> None:
+    function, arguments, future = job
     try:
         future.put(function(*arguments))
     except BaseException as error:  # noqa: BLE001 - `_result` raises it

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import Block
 
-
 DEFAULT_WINDOW: Final = 32 << 20  # bytes
 
 
@@ -77,7 +76,7 @@ class MemoryBuffer:
 
 
 class ReplayableBody:
-    """The bytes of one blob's upload, from any offset that is available (`protocol.body.Body`).
+    """The bytes of one blob's upload, from any offset that is available (`protocol.upload.Body`).
 
     `stream` is read once. `reopen` yields at least the bytes read so far again, and raises if they
     have changed; it is None if the source cannot be opened again.
@@ -127,7 +126,6 @@ class ReplayableBody:
         self.ended = True
 
     def _next(self) -> Block | None:
-        """Return the next block of the stream, None at its end."""
         self._has_failed = True  # until the block has come
         block = next(self._stream, None)
         if block:  # a heartbeat is not buffered

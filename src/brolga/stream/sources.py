@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import BlockSource
 
-
 READ_AHEAD: Final = 3  # blocks
 _PIPE_SIZE: Final = 1 << 20  # bytes; what an unprivileged process may ask for (pipe(7))
 
@@ -89,18 +88,8 @@ def calls_user_code(source: Source) -> bool:
 
 def get_source_size(source: Source) -> int | None:
     """Return how many bytes are left in a regular file, or None for any other source."""
-    try:
-        if isinstance(source, str | os.PathLike):
-            status, position = os.stat(source), 0  # noqa: PTH116 - a str needs no Path for this
-        elif (raw := _raw_file(source)) is not None:
-            status = os.fstat(raw.fileno())
-            regular = stat.S_ISREG(status.st_mode)
-            position = cast("BinaryIO", source).tell() if regular else 0
-        else:
-            return None
-    except OSError:
-        return None  # opening it will report the error
-    return max(0, status.st_size - position) if stat.S_ISREG(status.st_mode) else None
+    _path, _position, left = _regular_file(source) or (None, None, None)
+    return left
 
 
 def open_source(source: Source, block_size: int) -> BlockSource:
@@ -116,10 +105,9 @@ def open_source(source: Source, block_size: int) -> BlockSource:
             file = open(source, "rb", buffering=0)  # noqa: SIM115, PTH123 - _FileSource closes it
         except OSError as error:
             raise SourceError(f"cannot open the source: {error}") from error
-        return _FileSource(file, file, block_size, owned=True)
-    raw = _raw_file(source)
-    if raw is not None:
-        return _FileSource(cast("BinaryIO", source), raw, block_size, owned=False)
+        return _FileSource(file, block_size, owned=True)
+    if _raw_file(source) is not None:
+        return _FileSource(cast("BinaryIO", source), block_size, owned=False)
     return IterableSource(source, block_size)
 
 
@@ -131,18 +119,30 @@ def reopen_source(source: Source) -> Callable[[int, int], BlockSource] | None:
     """
     if isinstance(source, Reopenable):
         return source.open_first
+    file = _regular_file(source)
+    if file is None:
+        return None
+    path, position, _left = file
+    is_there = path is source or os.path.exists(path)  # noqa: PTH110 - a str needs no Path
+    return partial(_open_first, path, position) if is_there else None
+
+
+def _regular_file(source: Source) -> tuple[str | os.PathLike[str], int, int] | None:
+    """Return the path and position of a regular file, and how many bytes are left; or None."""
+    path: str | os.PathLike[str]
     try:
         if isinstance(source, str | os.PathLike):
-            regular = stat.S_ISREG(os.stat(source).st_mode)  # noqa: PTH116 - a str needs no Path
-            return partial(_open_first, source, 0) if regular else None
-        raw = _raw_file(source)
-        if raw is None or not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+            path, position, status = source, 0, os.stat(source)  # noqa: PTH116 - a str needs no Path
+        elif (raw := _raw_file(source)) is not None:
+            path = f"/proc/self/fd/{raw.fileno()}"  # opens the file with its own position (Linux)
+            position, status = cast("BinaryIO", source).tell(), os.fstat(raw.fileno())
+        else:
             return None
-        name = f"/proc/self/fd/{raw.fileno()}"  # opens the file with its own position (Linux)
-        position = cast("BinaryIO", source).tell()
-        return partial(_open_first, name, position) if os.path.exists(name) else None  # noqa: PTH110 - the same
     except OSError:
         return None  # opening it will report the error
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return path, position, max(0, status.st_size - position)
 
 
 def _open_first(
@@ -153,7 +153,7 @@ def _open_first(
         file.seek(position)
     except OSError as error:
         raise SourceError(f"cannot open the source again: {error}") from error
-    return _FileSource(file, file, block_size, owned=True, limit=count)
+    return _FileSource(file, block_size, owned=True, limit=count)
 
 
 def _raw_file(source: object) -> io.FileIO | None:
@@ -170,16 +170,10 @@ class _FileSource:
     """A file of the operating system, read ahead by a thread of its own, up to `limit` bytes."""
 
     def __init__(
-        self,
-        file: BinaryIO,
-        raw: io.FileIO,
-        block_size: int,
-        *,
-        owned: bool,
-        limit: int = sys.maxsize,
+        self, file: BinaryIO, block_size: int, *, owned: bool, limit: int = sys.maxsize
     ) -> None:
         # The thread refers to the reader only, so that dropping this object closes it.
-        self._reader = _FileReader(file, raw, block_size, limit, owned=owned)
+        self._reader = _FileReader(file, block_size, limit, owned=owned)
         self._worker = Worker("brolga-read", self._reader.run)
         self._ended = False
 
@@ -209,10 +203,9 @@ class _FileSource:
 class _FileReader:
     """The reading thread's side of a _FileSource."""
 
-    def __init__(
-        self, file: BinaryIO, raw: io.FileIO, block_size: int, limit: int, *, owned: bool
-    ) -> None:
+    def __init__(self, file: BinaryIO, block_size: int, limit: int, *, owned: bool) -> None:
         self._wake: list[int] = []
+        raw = cast("io.FileIO", _raw_file(file))
         self._owned = raw if owned else None
         self.blocks: queue.SimpleQueue[memoryview | BaseException] = queue.SimpleQueue()
         self.free_slots: queue.SimpleQueue[None] = queue.SimpleQueue()

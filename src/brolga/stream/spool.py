@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import Block
 
-
 # A directory; True for the system's directory for temporary files, False for no spool.
 SpoolChoice: TypeAlias = "bool | str | PathLike[str]"
 _BLOCK_SIZE: Final = 1 << 20  # bytes
@@ -41,7 +40,7 @@ class Spool:
             with tempfile.TemporaryFile(dir=directory, prefix="brolga-", buffering=0) as file:
                 self._fd = os.dup(file.fileno())
         except OSError as error:
-            raise self._failed("made", error) from error
+            raise self._error("made", error) from error
 
     def add(self, block: Block, retain_from: int | None = None) -> None:  # noqa: ARG002 - it keeps all bytes
         """Append a block."""
@@ -50,7 +49,7 @@ class Spool:
             try:
                 count = os.pwrite(self._fd, view, self.size)
             except OSError as error:
-                raise self._failed(f"written after {self.size} bytes", error) from error
+                raise self._error(f"written after {self.size} bytes", error) from error
             self.size += count
             view = view[count:]
 
@@ -67,7 +66,7 @@ class Spool:
         try:
             block = read_at(self._fd, size, start)
         except OSError as error:
-            raise self._failed(f"read at byte {start}", error) from error
+            raise self._error(f"read at byte {start}", error) from error
         if len(block) < size:
             end = start + len(block)
             raise SpoolError(f"the spool in {self._place} ends at byte {end}: it was truncated")
@@ -85,9 +84,9 @@ class Spool:
     def _place(self) -> str:
         return os.fspath(self._directory or tempfile.tempdir or "the directory for temporary files")
 
-    def _failed(self, what: str, error: OSError) -> SpoolError:
+    def _error(self, action: str, error: OSError) -> SpoolError:
         return SpoolError(
-            f"the spool in {self._place} cannot be {what}: {error.strerror}; "
+            f"the spool in {self._place} cannot be {action}: {error.strerror}; "
             "choose another directory with --spool=DIR"
         )
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-
 POLL_INTERVAL_S: Final = 0.25  # the longest wait before a thread looks for a stop request
 
 

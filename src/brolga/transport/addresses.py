@@ -26,29 +26,18 @@ class Zone(IntEnum):
 
 
 class AddressRefused(Exception):
-    """A connection led to `address`, which its URL must not reach."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__(address)
-        self.address = address
+    """A connection led to an address, the argument, which its URL must not reach."""
 
 
 def zone_of(address: str) -> Zone:
     """Return the zone of an IP address as returned by a socket."""
-    ip = _embedded(ip_address(address.partition("%")[0]))
+    ip = ip_address(address.partition("%")[0])
+    if isinstance(ip, IPv6Address):  # it may embed an IPv4 address
+        ip = IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else ip.ipv4_mapped or ip
     if ip.is_link_local or ip in _METADATA:
         return Zone.LINK_LOCAL
     site_local = isinstance(ip, IPv6Address) and ip.is_site_local
     return Zone.PUBLIC if ip.is_global and not site_local else Zone.PRIVATE
-
-
-def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """Return the IPv4 address embedded in an IPv6 address, or the address itself."""
-    if isinstance(address, IPv4Address):
-        return address
-    if address in _NAT64:
-        return IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address
 
 
 class ReachedHosts:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from brolga.transport.request_state import RequestState
 
-
 _READ_SIZE: Final = 1 << 18  # bytes; with the library's 64 KiB a download costs 8 % more CPU
 # Errors of this machine: no descriptors, no memory.
 _LOCAL_ERRNOS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
@@ -38,12 +37,11 @@ _INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)")
 _INTERIM_SIZE: Final = len(b"HTTP/1.1 101")
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
 # A vanished peer is noticed after a minute and a half, however long a response may take.
-_KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6))
 _OPTIONS: Final = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     *(
         (socket.IPPROTO_TCP, getattr(socket, name), value)
-        for name, value in _KEEPALIVE
+        for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6))
         if hasattr(socket, name)
     ),
 )
@@ -150,7 +148,6 @@ class EarlyResponseStream(PlainStream):
     def _receive(
         self, received: list[bytes], size: int, state: RequestState, timeout: float | None
     ) -> None:
-        """Append up to `size` bytes to `received`. Raises ReadTimeout, OSError."""
         seconds = state.remaining_for_head(timeout)
         events = select.POLLIN
         while seconds is None or seconds > 0:
@@ -189,7 +186,6 @@ class EarlyResponseStream(PlainStream):
                 raise
 
     def _send_rest(self, pending: _WriteBuffer, state: RequestState, timeout: float | None) -> None:
-        """Send the rest of a buffer."""
         self._check_early_response()
         left = pending.remaining
         while left:

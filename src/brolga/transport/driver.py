@@ -10,7 +10,7 @@ import logging
 import time
 import weakref
 from contextlib import closing
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import httpcore2 as httpcore
 
@@ -20,7 +20,7 @@ from brolga.protocol import BodyError, Request, Response, Timeout, redact
 from brolga.stream.worker import sleep
 from brolga.transport import request_state, responses
 from brolga.transport.addresses import AddressRefused
-from brolga.transport.pools import ParsedURL, PooledRoute, Pools
+from brolga.transport.pools import PooledRoute, Pools
 from brolga.transport.proxy import CHECK_PROXY, InvalidProxy, read_environment
 from brolga.transport.request_state import INTERRUPTS, RequestState, SecondInterrupt
 from brolga.transport.tls import CERTS_DIRS, TLSConfig
@@ -28,10 +28,8 @@ from brolga.transport.tls import CERTS_DIRS, TLSConfig
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
     from os import PathLike
-    from typing import Self
 
     from brolga.protocol import Flow
-
 
 _T = TypeVar("_T")
 _A = TypeVar("_A")
@@ -115,55 +113,45 @@ class Transport:
 
         Raises RuntimeError after `close`.
         """
+        steps: Generator[object, None, _T] = self.stream(flow)
         try:
-            self._pools.check_open()
-            return self._drive(flow)
-        except (BodyError, SecondInterrupt) as wrapper:
-            error = wrapper.error
-        finally:
-            flow.close()
-        # Raised outside of the handler, it keeps its own context.
-        try:
-            raise error
-        finally:
-            del error  # its traceback refers to this frame
-
-    def _drive(self, flow: Flow[_T]) -> _T:
-        try:
-            request = next(flow)
             while True:
-                try:
-                    response = self._send(request)
-                except SecondInterrupt:
-                    raise
-                except BaseException as error:  # noqa: BLE001 - the flow handles or re-raises it
-                    request = flow.throw(error)
-                else:
-                    del request  # its body may be a chunk, and the flow collects the next one
-                    request = flow.send(response)
+                next(steps)
         except StopIteration as end:
             result: _T = end.value
             return result
 
-    def stream(self, flow: Generator[Request | _T, Response, None]) -> Generator[_T, None, None]:
-        """Drive a flow that yields bytes, or pages of a list, between its requests; yield these.
-
-        Raises what the flow raises, RuntimeError after `close`.
-        """
-        self._pools.check_open()
-        with closing(flow):
-            item = next(flow, None)
-            while item is not None:
+    def stream(self, flow: Generator[Request | _A, Response, _T]) -> Generator[_A, None, _T]:
+        """Drive a flow as `run` does; yield the bytes, or pages of a list, between its requests."""
+        try:
+            self._pools.check_open()
+            item = next(flow)
+            while True:
                 if not isinstance(item, Request):
                     yield item
-                    item = next(flow, None)
+                    item = next(flow)
                     continue
                 try:
                     response = self._send(item)
+                except SecondInterrupt:
+                    raise
                 except BaseException as error:  # noqa: BLE001 - the flow handles or re-raises it
-                    item = _resume(flow.throw, error)
+                    item = flow.throw(error)
                 else:
-                    item = _resume(flow.send, response)
+                    del item  # its body may be a chunk, and the flow collects the next one
+                    item = flow.send(response)
+        except StopIteration as end:
+            result: _T = end.value
+            return result
+        except (BodyError, SecondInterrupt) as wrapper:
+            cause = wrapper.error
+        finally:
+            flow.close()
+        # Raised outside of the handler, it keeps its own context.
+        try:
+            raise cause
+        finally:
+            del cause  # its traceback refers to this frame
 
     def _send(self, request: Request) -> Response:
         """Perform a request after its delay; log it and its response, but no header or body."""
@@ -171,37 +159,32 @@ class Transport:
             self._pause(request.delay_s)
         if not _LOG.isEnabledFor(logging.DEBUG):
             return self._perform(request)
-        what = f"{request.method} {redact(request.url)}"
-        _LOG.debug("%s", what)
+        name = f"{request.method} {redact(request.url)}"
+        _LOG.debug("%s", name)
         began = time.monotonic()
         try:
             response = self._perform(request)
         except BaseException as error:
             ms = 1000 * (time.monotonic() - began)
-            _LOG.debug("%s: %s after %.0f ms", what, type(error).__name__, ms)
+            _LOG.debug("%s: %s after %.0f ms", name, type(error).__name__, ms)
             raise
         ms = 1000 * (time.monotonic() - began)
         body = "a streamed body" if response.body_stream else f"{len(response.body)} bytes received"
         status, sent = response.status, response.sent
-        _LOG.debug("%s: %d, %d bytes sent, %s, %.0f ms", what, status, sent, body, ms)
+        _LOG.debug("%s: %d, %d bytes sent, %s, %.0f ms", name, status, sent, body, ms)
         return response
 
     def _perform(self, request: Request) -> Response:
-        """Perform a request.
-
-        Raises TransportError without a response, ProtocolViolation if it leads to a private
-        network, BodyError, an interrupt, SecondInterrupt.
-        """
-        url, route = self._find_route(request)
+        route = self._find_route(request)
         state = RequestState(request.body, request.method, request.size)
         state.is_cleanup = request.timeout is Timeout.SHORT
-        state.description = f"{request.method} to {url.authority}"
+        state.description = f"{request.method} to {route.authority}"
         if route.proxy:
             state.description += f" by the proxy {route.proxy}"
             state.hint = CHECK_PROXY
         try:
             with request_state.request_scope(state):
-                response = self._exchange(request, url, route, state)
+                response = self._exchange(request, route, state)
         except (*responses.HTTP_ERRORS, request_state.IncompleteBody) as error:
             state.raise_body_error(None)
             raise responses.transport_error(error, state) from error
@@ -212,35 +195,30 @@ class Transport:
         except AddressRefused as refused:
             raise ProtocolViolation(
                 f"the registry at {request.redirected_from} sent {state.description}, which "
-                f"leads to {refused.address}, inside a private network",
+                f"leads to {refused}, inside a private network",
                 hint="if that is right, name the registry by its address there",
             ) from None
         finally:
             state.close()
         state.raise_body_error(response)
-        self._warnings.report(url.authority, response.headers.get("warning", ""))
+        self._warnings.report(route.authority, response.headers.get("warning", ""))
         return response
 
-    def _find_route(self, request: Request) -> tuple[ParsedURL, PooledRoute]:
-        """Return a request's URL and route. Raises TransportError if one is invalid."""
+    def _find_route(self, request: Request) -> PooledRoute:
         try:
-            url = ParsedURL.parse(request.url)
-            return url, self._pools.route(url, request.redirected_from)
+            return self._pools.route(request.url, request.redirected_from)
         except ValueError as error:
             text = f"{request.method}: cannot connect: {error}"
             hint = error.hint if isinstance(error, InvalidProxy) else ""
             raise TransportError(text, reason="connect", hint=hint) from error
 
-    def _exchange(
-        self, request: Request, url: ParsedURL, route: PooledRoute, state: RequestState
-    ) -> Response:
-        """Send a request through the library, and receive its response."""
+    def _exchange(self, request: Request, route: PooledRoute, state: RequestState) -> Response:
         timeouts = self._timeouts(request.timeout)
         http_request = httpcore.Request(
             request.method,
             route.url,
             headers=[
-                ("Host", url.authority),
+                ("Host", route.authority),
                 ("User-Agent", _USER_AGENT),
                 # A digest is of the stored bytes: no proxy may compress them.
                 *([("Accept-Encoding", "identity")] if request.stream_response else []),
@@ -273,16 +251,7 @@ class Transport:
         )
 
     def _timeouts(self, timeout: Timeout) -> dict[str, float]:
-        """Return the timeouts in seconds for each phase of a request, as the library names them."""
         is_short = timeout is Timeout.SHORT
         seconds = request_state.CLEANUP_TIMEOUT_S if is_short else self._timeout_s
         read = _LONG * seconds if timeout is Timeout.LONG else seconds
         return {"connect": seconds, "read": read, "write": seconds, "pool": seconds}
-
-
-def _resume(resume: Callable[[_A], Request | _T], value: _A) -> Request | _T | None:
-    """Return what a flow yields when it is resumed, None at its end."""
-    try:
-        return resume(value)
-    except StopIteration:
-        return None

@@ -18,43 +18,19 @@ if TYPE_CHECKING:
     from brolga.transport.proxy import Proxies, Proxy
     from brolga.transport.tls import TLSConfig
 
-
 _EXPIRY_S: Final = 30.0  # seconds that an idle connection is kept
 
 
 @dataclass(frozen=True)
-class ParsedURL:
-    """The parts of a URL; `authority` is host and port as they were written.
-
-    The library's own parser loses the brackets of an IPv6 address in the Host header, and the part
-    of the path after a semicolon.
-    """
-
-    scheme: str
-    host: str
-    port: int | None
-    authority: str
-    path: str
-
-    @classmethod
-    def parse(cls, url: str) -> ParsedURL:
-        """Parse a URL, which may be a registry's Location. Raises ValueError if it is invalid."""
-        parts = urlsplit(url)
-        return cls(
-            scheme=parts.scheme,
-            host=parts.hostname or "",
-            port=parts.port,
-            authority=parts.netloc.rpartition("@")[2],
-            path=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
-        )
-
-
-@dataclass(frozen=True)
 class PooledRoute:
-    """A pool, and what a request needs to use it."""
+    """A pool, and what a request needs to use it.
+
+    `authority` is the host and port as they were written in the URL.
+    """
 
     pool: httpcore.ConnectionPool
     url: httpcore.URL
+    authority: str
     extensions: dict[str, Any]
     proxy: Proxy | None
 
@@ -69,25 +45,27 @@ class Pools:
         self._hosts = ReachedHosts()
         self._lock = ForkSafeLock()
         self._is_closed = False
-        self._pools: dict[
-            tuple[ssl.SSLContext | None, Proxy | None, Zone], httpcore.ConnectionPool
-        ] = {}
+        self._pools: dict[tuple[object, ...], httpcore.ConnectionPool] = {}
         renew_in_child(self)
 
     def renew(self) -> None:
         """Drop the parent's connections in a child process, which must not read their responses."""
         self._pools = {}
 
-    def route(self, url: ParsedURL, redirected_from: str) -> PooledRoute:
+    def route(self, url: str, redirected_from: str) -> PooledRoute:
         """Return the route to a URL; `redirected_from` is the host that sent the URL, or empty.
 
-        Raises ValueError for an invalid host or proxy, OSError for TLS settings that cannot be
+        Raises ValueError for an invalid URL or proxy, OSError for TLS settings that cannot be
         read, RuntimeError after `close`.
         """
-        proxy = self._proxies.choose(url.scheme, url.host, url.port)
+        # The library's own parser loses the brackets of an IPv6 address in the Host header, and the
+        # part of the path after a semicolon.
+        parts = urlsplit(url)
+        host, port, authority = parts.hostname or "", parts.port, parts.netloc.rpartition("@")[2]
+        proxy = self._proxies.choose(parts.scheme, host, port)
         context = (
-            self._tls.context(url.authority, is_redirect=redirected_from not in {"", url.host})
-            if url.scheme == "https"
+            self._tls.context(authority, is_redirect=redirected_from not in {"", host})
+            if parts.scheme == "https"
             else None
         )
         # Through a proxy nothing is checked, as the proxy resolves the address.
@@ -96,20 +74,21 @@ class Pools:
         )
         # The library omits the brackets of an IPv6 address, which a proxy needs; with brackets in
         # the host, it would look for them in the certificate.
-        bracketed = proxy is not None and ":" in url.host
+        bracketed = proxy is not None and ":" in host
         try:
             http_url = httpcore.URL(
-                scheme=url.scheme,
-                host=f"[{url.host}]" if bracketed else url.host,
-                port=url.port,
-                target=url.path,
+                scheme=parts.scheme,
+                host=f"[{host}]" if bracketed else host,
+                port=port,
+                target=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
             )
         except TypeError as error:  # letters outside ASCII
             raise ValueError(error) from error
         return PooledRoute(
             pool=self._pool(context, proxy, limit),
             url=http_url,
-            extensions={"sni_hostname": url.host} if bracketed else {},
+            authority=authority,
+            extensions={"sni_hostname": host} if bracketed else {},
             proxy=proxy,
         )
 

@@ -9,26 +9,17 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-    ip_address,
-    ip_network,
-)
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-
 CHECK_PROXY: Final = "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # HOST, HOST:PORT, [IPV6], [IPV6]:PORT or a bare IPv6 address.
-_NO_NETWORK: Final = IPv4Network("0.0.0.0/32")  # contains no host
 _RULE: Final = re.compile(r"(?:\[([^]]+)\]|([^:]+))(?::([0-9]*))?|([0-9a-f:.]+)")
 
 
@@ -135,7 +126,10 @@ def _matches(rule: str, host: str, address: IPv4Address | IPv6Address | None, po
     if rule == "*":
         return True
     if "/" in rule:
-        return address is not None and address in _parse_network(rule)
+        try:
+            return address is not None and address in ip_network(rule, strict=False)
+        except ValueError:
+            return False
     parts = _RULE.fullmatch(rule)
     if parts is None or (parts[3] and parts[3] != str(port)):
         return False
@@ -144,14 +138,6 @@ def _matches(rule: str, host: str, address: IPv4Address | IPv6Address | None, po
     if literal is not None:
         return address == literal
     return host.endswith(name if name.startswith(".") else f".{name}") or host == name
-
-
-def _parse_network(rule: str) -> IPv4Network | IPv6Network:
-    """Parse a CIDR block; return one without hosts if it is invalid."""
-    try:
-        return ip_network(rule, strict=False)
-    except ValueError:
-        return _NO_NETWORK
 
 
 def _parse_address(host: str) -> IPv4Address | IPv6Address | None:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from brolga.protocol import Blocks, Response
 
-
 # What signal handlers raise (Python's own for SIGINT, the command's for SIGTERM).
 INTERRUPTS: Final = (KeyboardInterrupt, SystemExit)
 

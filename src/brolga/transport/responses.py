@@ -12,16 +12,10 @@ import httpcore2 as httpcore
 
 from brolga.errors import TransportError, one_line
 from brolga.transport.forks import ForkSafeLock
-from brolga.transport.request_state import (
-    MIN_RATE,
-    RateMonitor,
-    RequestState,
-    request_scope,
-)
+from brolga.transport.request_state import MIN_RATE, RateMonitor, RequestState, request_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
-
 
 _MAX_BODY: Final = 4 << 20  # bytes of a body that is read at once (the spec's limit of a manifest)
 _MAX_WARNINGS: Final = 100  # in all
@@ -39,12 +33,7 @@ HTTP_ERRORS: Final = (
 )
 # The library's error, its cause, `TransportError.reason`, the text. The first match counts.
 _REASONS: Final[tuple[tuple[type[Exception], type[Exception], str, str], ...]] = (
-    (
-        httpcore.ConnectError,
-        ssl.SSLCertVerificationError,
-        "certificate",
-        "the certificate is not trusted",
-    ),
+    (httpcore.ConnectError, ssl.CertificateError, "certificate", "the certificate is not trusted"),
     (httpcore.ConnectError, ssl.SSLError, "tls", "TLS failed"),
     (httpcore.ConnectTimeout, Exception, "timeout", "connecting took too long"),
     (httpcore.WriteTimeout, Exception, "timeout", "the registry takes no more bytes"),
@@ -165,16 +154,11 @@ class Warnings:
     def report(self, host: str, header: str) -> None:
         """Report the new texts of a Warning header."""
         for match in _WARNING.finditer(header[:_MAX_HEADER]):
-            warning = host, _unquote(match[1])
+            text = re.sub(r"\\(.)", r"\1", match[1]).encode("latin-1").decode("utf-8", "replace")
+            warning = host, one_line(text, _MAX_WARNING)
             with self._lock:
                 is_new = warning not in self._seen and len(self._seen) < _MAX_WARNINGS
                 if is_new:
                     self._seen.add(warning)
             if is_new:
                 self._on_warning(*warning)
-
-
-def _unquote(quoted: str) -> str:
-    """Return the text of a quoted-string as one short printable line."""
-    text = re.sub(r"\\(.)", r"\1", quoted).encode("latin-1").decode("utf-8", "replace")
-    return one_line(text, _MAX_WARNING)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from os import PathLike
 
-
 # docker, rootless or not (docker, "Verify repository client with certificates"), and podman, skopeo
 # and buildah (containers-certs.d(5)). The first one with a directory for the host counts.
 CERTS_DIRS: Final = (
@@ -102,7 +101,6 @@ class TLSConfig:
         return context
 
     def _load_given(self, context: ssl.SSLContext, *, pair: bool) -> None:
-        """Load the user's authorities, and the user's client certificate if `pair`."""
         for path in self._authorities:
             _load_authorities(context, path)
         if pair and self._pair is not None:
@@ -110,10 +108,7 @@ class TLSConfig:
 
 
 def _find_pairs(paths: list[Path]) -> Iterator[tuple[Path, Path]]:
-    """Yield the client certificates of a directory with their keys, the first by name last.
-
-    OpenSSL uses the last one of a kind. Raises OSError for an incomplete pair.
-    """
+    # The first by name last: OpenSSL uses the last one of a kind.
     for path in reversed(paths):
         certificate, key = path.with_suffix(".cert"), path.with_suffix(".key")
         if path.suffix == ".cert":

@@ -111,17 +111,17 @@ def test_read_missing_file(home: Path) -> None:
 )
 def test_stored_parses_entry(entry: Any, expected: Credentials | None) -> None:
     """`auth` is base64 of username:password and goes before the two; tokens stand beside them."""
-    found = _stored({"auths": {"registry.example": entry}})
-    assert found == expected
-    assert found is None or found.origin == "/etc/config.json"
+    credentials = _stored({"auths": {"registry.example": entry}})
+    assert credentials == expected
+    assert credentials is None or credentials.origin == "/etc/config.json"
 
 
 def test_stored_keeps_bytes_that_are_not_utf8() -> None:
     """What was stored as bytes is sent as the same bytes."""
     auth = _base64(b"u:\xff\xfe")
-    found = _stored({"auths": {"registry.example": {"auth": auth}}})
-    assert found is not None
-    assert found.basic == f"Basic {auth}"
+    credentials = _stored({"auths": {"registry.example": {"auth": auth}}})
+    assert credentials is not None
+    assert credentials.basic == f"Basic {auth}"
 
 
 def test_stored_skips_empty_entry() -> None:
@@ -197,7 +197,7 @@ def test_stored_ignores_invalid_entry_of_other_registry() -> None:
 )
 def test_invalid_file_is_reported_with_place(
     configure: Callable[..., Path],
-    told: Callable[[BaseException], str],
+    error_text: Callable[[BaseException], str],
     text: str,
     place: str,
 ) -> None:
@@ -210,7 +210,7 @@ def test_invalid_file_is_reported_with_place(
     assert place in message
     assert "\n" not in message
     assert message.isprintable()
-    everything = told(caught.value)
+    everything = error_text(caught.value)
     assert _SECRET not in everything
     assert _base64(_SECRET) not in everything
     assert caught.value.__context__ is None
@@ -222,24 +222,24 @@ def _ask(path: Path) -> None:
     config.stored(_APP)
 
 
-def test_error_hides_password_in_key(told: Callable[[BaseException], str]) -> None:
+def test_error_hides_password_in_key(error_text: Callable[[BaseException], str]) -> None:
     """A key that is a URL may hold a user and a password."""
     document = {"auths": {"https://registry.example/u:s3cr3t-value@x/": 7}}
     with pytest.raises(CredentialsError) as caught:
         _stored(document)
     assert "auths['https://registry.example/x/'] is not an object" in str(caught.value)
-    assert _SECRET not in told(caught.value)
+    assert _SECRET not in error_text(caught.value)
 
 
 def test_read_rejects_file_that_is_not_utf8(
-    home: Path, told: Callable[[BaseException], str]
+    home: Path, error_text: Callable[[BaseException], str]
 ) -> None:
     """JSON is UTF-8 (RFC 8259, section 8.1)."""
     path = home / "config.json"
     path.write_bytes(b'{"s3cr3t-value": "\xff"}')
     with pytest.raises(CredentialsError, match=r"is not UTF-8 \(byte 19\)") as caught:
         ConfigFile.read(path)
-    assert _SECRET not in told(caught.value)
+    assert _SECRET not in error_text(caught.value)
 
 
 def test_read_raises_for_unreadable_file(home: Path) -> None:
@@ -287,9 +287,9 @@ def test_repr_omits_document(configure: Callable[..., Path]) -> None:
 )
 def test_helper_prefers_cred_helpers(document: dict[str, Any], name: str, key: str) -> None:
     """CredHelpers by registry go before credsStore; the helper is given the key as written."""
-    helper = ConfigFile(Path("config.json"), document).helper("registry.example", timeout_s=7)
+    helper = ConfigFile(Path("config.json"), document).helper("registry.example")
     assert helper is not None
-    assert (helper.name, helper.key, helper.timeout_s) == (name, key, 7)
+    assert (helper.name, helper.key) == (name, key)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from brolga.auth.entries import (
     describe_problem,
     docker_key,
     keys_covering,
-    keys_of_registry,
 )
 from brolga.errors import CredentialsError
 from brolga.protocol import Credentials
@@ -42,9 +41,9 @@ def test_docker_key(registry: str, key: str) -> None:
         "registry.example/",
     ],
 )
-def test_keys_of_registry_accepts_each_spelling(key: str) -> None:
+def test_keys_covering_accepts_each_spelling(key: str) -> None:
     """'https://host/v1/'-style URLs of old mean the host."""
-    assert keys_of_registry([key], "registry.example") == [key]
+    assert keys_covering([key], "registry.example") == [key]
     assert keys_covering([key], "registry.example", "team/app") == [key]
 
 
@@ -67,7 +66,7 @@ def test_keys_of_registry_accepts_each_spelling(key: str) -> None:
         "https://",
     ],
 )
-def test_keys_of_registry_ignores_other_keys(key: str) -> None:
+def test_keys_covering_ignores_other_keys(key: str) -> None:
     """A port, another host, another path, half a component: none of them covers team/app."""
     assert keys_covering([key], "registry.example", "team/app") == []
 
@@ -81,7 +80,7 @@ def test_keys_covering_prefers_longest_path() -> None:
         "registry.example",
     ]
     assert keys_covering(reversed(best_first), "registry.example", "team/sub/app") == best_first
-    assert keys_of_registry(best_first, "registry.example") == ["registry.example"]
+    assert keys_covering(best_first, "registry.example") == ["registry.example"]
 
 
 def test_keys_covering_prefers_spelling_of_docker() -> None:
@@ -93,7 +92,7 @@ def test_keys_covering_prefers_spelling_of_docker() -> None:
         "https://index.docker.io/v1/",
         "https://index.docker.io/v1/refresh-token",
     ]
-    assert keys_of_registry(keys, "docker.io") == [
+    assert keys_covering(keys, "docker.io") == [
         "https://index.docker.io/v1/",
         "docker.io",
         "https://index.docker.io/v1/access-token",
@@ -111,9 +110,9 @@ def test_keys_covering_namespace_on_docker_hub() -> None:
     ]
 
 
-def test_keys_of_registry_with_upper_case_registry() -> None:
+def test_keys_covering_with_upper_case_registry() -> None:
     """If only an upper-case letter tells a registry from a path, case is ignored."""
-    assert keys_of_registry(["Registry"], "Registry") == ["Registry"]
+    assert keys_covering(["Registry"], "Registry") == ["Registry"]
 
 
 @pytest.mark.parametrize(

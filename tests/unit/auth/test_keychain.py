@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from base64 import b64encode
 from typing import TYPE_CHECKING
 
@@ -13,7 +11,6 @@ from brolga.auth import (
     Chain,
     ConfigFiles,
     Environment,
-    credentials_from_environment,
     default_keychain,
 )
 from brolga.errors import CredentialsError
@@ -45,8 +42,8 @@ def test_environment_finds_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """BROLGA_USERNAME and BROLGA_PASSWORD; the password is never shown."""
     monkeypatch.setenv("BROLGA_USERNAME", "someone")
     monkeypatch.setenv("BROLGA_PASSWORD", "secret: with colon")
-    credentials = credentials_from_environment()
-    assert credentials == Environment().find(_APP) == Credentials("someone", "secret: with colon")
+    credentials = Environment().find(_APP)
+    assert credentials == Credentials("someone", "secret: with colon")
     assert credentials is not None
     assert credentials.origin == "BROLGA_USERNAME"
     assert "secret" not in repr(credentials)
@@ -86,14 +83,14 @@ def test_environment_rejects_invalid_registry(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_environment_rejects_line_break(
-    monkeypatch: pytest.MonkeyPatch, told: Callable[[BaseException], str]
+    monkeypatch: pytest.MonkeyPatch, error_text: Callable[[BaseException], str]
 ) -> None:
     """RFC 7617: 'The user-id and password MUST NOT contain any control characters'."""
     monkeypatch.setenv("BROLGA_USERNAME", "someone")
     monkeypatch.setenv("BROLGA_PASSWORD", "s3cr3t\n")
     with pytest.raises(CredentialsError, match=r"^the environment .* in the password; ") as caught:
-        credentials_from_environment()
-    assert "s3cr3t" not in told(caught.value)
+        Environment().find(_APP)
+    assert "s3cr3t" not in error_text(caught.value)
 
 
 @pytest.mark.parametrize("present", ["BROLGA_USERNAME", "BROLGA_PASSWORD", None])
@@ -106,7 +103,7 @@ def test_environment_needs_both_variables(
         value = "x" if name == present else rest
         if value is not None:
             monkeypatch.setenv(name, value)
-    assert credentials_from_environment() is None
+    assert Environment().find(_APP) is None
 
 
 def test_chain_returns_first_credentials() -> None:
@@ -167,48 +164,3 @@ def test_config_files_reads_given_paths(tmp_path: Path, configure: Callable[...,
     other = configure({"auths": {"registry.example": _auth("other", "secret")}}, "other.json")
     assert ConfigFiles((other,)).find(_APP) == Credentials("other", "secret")
     assert ConfigFiles(()).find(_APP) is None
-
-
-def test_config_files_prefer_helper_to_file(
-    install: Callable[..., Path], configure: Callable[..., Path]
-) -> None:
-    """A helper is asked first; 'credentials not found' leads to the next source."""
-    install("here", """#!/bin/sh\necho '{"Username": "helped", "Secret": "secret"}'\n""")
-    install("none", "#!/bin/sh\necho credentials not found in native keychain; exit 1\n")
-    auths = {"registry.example": _auth("filed", "secret")}
-    configure({"credsStore": "here", "auths": auths})
-    found = ConfigFiles().find(_APP)
-    assert found == Credentials("helped", "secret")
-    assert found.origin == "docker-credential-here"
-    configure({"credsStore": "none", "auths": auths})
-    assert ConfigFiles().find(_APP) == Credentials("filed", "secret")
-    configure({"credsStore": "none"})
-    configure({"auths": auths}, "run/containers/auth.json")
-    assert ConfigFiles().find(_APP) == Credentials("filed", "secret")
-
-
-def test_config_files_raises_if_helper_fails(
-    install: Callable[..., Path], configure: Callable[..., Path]
-) -> None:
-    """Any other failure of a helper is raised: anonymous access would hide it."""
-    install("broken", "#!/bin/sh\nexit 3\n")
-    configure({"credsStore": "broken", "auths": {"registry.example": _auth("filed", "secret")}})
-    with pytest.raises(CredentialsError, match="docker-credential-broken get ended with status 3"):
-        ConfigFiles().find(_APP)
-
-
-def test_config_files_passes_helper_timeout(
-    install: Callable[..., Path], configure: Callable[..., Path]
-) -> None:
-    """`helper_timeout_s` bounds a helper that never answers."""
-    install("slow", "#!/bin/sh\nexec sleep 600\n")
-    configure({"credsStore": "slow"})
-    with pytest.raises(CredentialsError, match=r"did not end within 0\.1 s"):
-        ConfigFiles(helper_timeout_s=0.1).find(_APP)
-
-
-def test_import_of_auth_is_cheap() -> None:
-    """What starts processes, locks files or makes temporary ones is loaded when it is used."""
-    code = "import sys, brolga.auth; print({'subprocess', 'fcntl', 'tempfile'} & set(sys.modules))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "set()"

@@ -22,10 +22,10 @@ SIZE = 1000
 
 def blocks(source: BlockSource) -> list[bytes]:
     """Read a source to its end; it must be closed by the caller."""
-    found = []
+    result = []
     while block := source.next_block(10):
-        found.append(bytes(block))
-    return found
+        result.append(bytes(block))
+    return result
 
 
 def read(source: Any) -> list[bytes]:
@@ -41,7 +41,7 @@ def pieces(size: int) -> Iterator[bytes]:
         yield DATA[at : at + size]
 
 
-def assert_whole(found: list[bytes]) -> None:
-    assert b"".join(found) == DATA
-    assert {len(block) for block in found[:-1]} == {SIZE}
-    assert 0 < len(found[-1]) <= SIZE
+def assert_whole(result: list[bytes]) -> None:
+    assert b"".join(result) == DATA
+    assert {len(block) for block in result[:-1]} == {SIZE}
+    assert 0 < len(result[-1]) <= SIZE

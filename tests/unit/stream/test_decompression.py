@@ -15,7 +15,7 @@ import pytest
 from brolga.errors import CorruptBlob
 from brolga.spec.mediatypes import detect_compression
 from brolga.stream.compression import codec_for
-from brolga.stream.decompression import UNLIMITED, Limits, decompress
+from brolga.stream.decompression import Limits, decompress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,7 @@ ZSTD = import_module("compression.zstd" if sys.version_info >= (3, 14) else "bac
 # RFC 8878, section 3.1.2: a magic number, a size, and bytes for whom they concern.
 SKIPPABLE = b"\x5a\x2a\x4d\x18\x04\x00\x00\x00note"
 
+UNLIMITED = Limits(None, None)
 # How each compression is written.
 PACK: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,

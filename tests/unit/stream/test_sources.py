@@ -6,8 +6,6 @@ import gc
 import gzip
 import io
 import os
-import subprocess
-import sys
 import tempfile
 import threading
 from typing import TYPE_CHECKING, Any, cast
@@ -98,8 +96,8 @@ def test_open_source_reads_file_from_its_position(path: Path, buffering: int) ->
     """What an earlier reader took is not ours; what it left in the buffer is."""
     with path.open("rb", buffering=buffering) as file:
         taken = file.read(5)
-        found = read(file)
-        assert taken + b"".join(found) == DATA
+        result = read(file)
+        assert taken + b"".join(result) == DATA
         assert not file.closed  # its owner closes it
 
 
@@ -149,13 +147,6 @@ def test_temporary_file_is_read_from_its_position() -> None:
         file.seek(6)
         assert get_source_size(file) == len(DATA)
         assert_whole(read(file))
-
-
-def test_stdout_of_process_is_read(path: Path) -> None:
-    """Popen.stdout is a pipe like another."""
-    with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert_whole(read(process.stdout))
 
 
 @pytest.mark.parametrize(
@@ -357,26 +348,6 @@ def test_close_in_reading_thread_releases_later(pipe: Pipe) -> None:
     gc.collect()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(wake)
-
-
-@pytest.mark.parametrize("source", ["sys.stdin.buffer", "'/dev/zero'"])
-def test_program_exits_with_open_stream(source: str) -> None:
-    """A stream left open in a global variable does not block the exit."""
-    program = f"""
-import faulthandler, sys
-from brolga import StreamLayer
-faulthandler.dump_traceback_later(60, exit=True)
-stream = StreamLayer({source}).open()
-beats = stream.blocks()
-for _ in range(5):
-    next(beats)
-"""
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stderr is not None
-        assert process.stderr.read() == b""
-        assert process.wait() == 0
 
 
 @pytest.mark.parametrize(("kept", "read"), [(2 * SIZE, 0), (SIZE + 1, 1), (0, 1), (SIZE, 2)])

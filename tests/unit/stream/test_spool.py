@@ -94,9 +94,11 @@ def test_read_raises_spool_error_if_read_fails(
     spool.add(DATA)
     monkeypatch.setattr(os, "preadv", broken)
     for read in (lambda: joined(spool.read(3)), lambda: spool.read_at(2, 3)):
-        with pytest.raises(SpoolError, match=f"{tmp_path} cannot be read at byte 3: Input") as said:
+        with pytest.raises(
+            SpoolError, match=f"{tmp_path} cannot be read at byte 3: Input"
+        ) as caught:
             read()
-        assert isinstance(said.value.__cause__, OSError)
+        assert isinstance(caught.value.__cause__, OSError)
     spool.close()
 
 

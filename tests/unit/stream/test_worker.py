@@ -80,11 +80,11 @@ def test_join_in_worker_thread_does_not_wait() -> None:
     release: queue.SimpleQueue[None] = queue.SimpleQueue()
     other = Worker("brolga-other", release.get)
     other.start()
-    found: list[bool] = []
-    worker = Worker("brolga-test", lambda: found.append(other.join()))
+    joined: list[bool] = []
+    worker = Worker("brolga-test", lambda: joined.append(other.join()))
     worker.start()
     assert worker.join()
-    assert found == [False]
+    assert joined == [False]
     release.put(None)
     assert other.join()
 

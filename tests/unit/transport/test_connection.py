@@ -7,12 +7,13 @@ import socket
 
 import httpcore2 as httpcore
 import pytest
-from tests.raw_server import serve_script
-from tests.unit.transport.flows import BLOCK, TEST_TIMEOUT_S
 
 from brolga.transport.addresses import ReachedHosts
 from brolga.transport.connection import EarlyResponseStream, NetworkBackend, _WriteBuffer
 from brolga.transport.request_state import RequestState, request_scope
+
+BLOCK = bytes(range(256)) * 256  # 64 KiB
+TEST_TIMEOUT_S = 30.0
 
 
 class _Inner(httpcore.NetworkStream):
@@ -134,20 +135,6 @@ class _Ended(httpcore.NetworkBackend):
 
 class TestNetworkBackend:
     """How connections are made."""
-
-    def test_connection_has_tcp_keepalive(self) -> None:
-        """An answer may take a quarter of an hour: the kernel asks meanwhile whether it lives."""
-        with serve_script(lambda peer: None) as address:
-            host, _, port = address.partition(":")
-            stream = NetworkBackend().connect_tcp(host, int(port), TEST_TIMEOUT_S)
-            connection = stream.get_extra_info("socket")
-            assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-            if hasattr(socket, "TCP_KEEPIDLE"):
-                options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
-                values = [connection.getsockopt(socket.IPPROTO_TCP, option) for option in options]
-                assert values == [30, 10, 6]
-            stream.close()
 
     def test_connect_raises_if_peer_hangs_up_at_once(self) -> None:
         """Without an address the connection is closed."""

@@ -18,4 +18,4 @@ def command(*, ref: str, connection: options.ConnectionOptions) -> None:
     and what was printed must not be used.
     """
     with open_client(connection) as client, client.blob(ref) as stream:
-        write_blocks(stream.blocks())
+        write_blocks(stream)

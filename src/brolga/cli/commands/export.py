@@ -63,4 +63,4 @@ def _is_one_file(layers: Sequence[Blob]) -> bool:
 
 def _file(blob: Blob) -> Iterator[Block]:
     with blob.open() as stream:
-        yield from stream.blocks()
+        yield from stream

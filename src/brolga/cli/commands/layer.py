@@ -174,7 +174,7 @@ def pull(
         open_client(connection) as client,
         client.pull_stream(source, raw=raw, limits=limits) as stream,
     ):
-        write_blocks(stream.blocks(), output)
+        write_blocks(stream, output)
 
 
 def _target(text: str) -> Repository | ImageRef:

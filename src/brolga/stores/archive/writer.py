@@ -204,7 +204,7 @@ class Writer:
             )
         with closing(spool):
             with blob.open() as stream:
-                for block in stream.blocks():
+                for block in stream:
                     spool.add(block)
             descriptor = blob.descriptor
             with self._lock:

@@ -203,7 +203,7 @@ class Layout:
                 return known
             with blob.open() as stream:
                 # The digest of a stream is computed from the bytes that are written.
-                blocks = verified_blocks(blob, stream) if known else stream.blocks()
+                blocks = verified_blocks(blob, stream) if known else iter(stream)
                 self._files.write_blocks(blocks, lambda size: self._place(blob.descriptor, size))
             return blob.descriptor
 

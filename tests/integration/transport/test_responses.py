@@ -11,8 +11,16 @@ from itertools import repeat
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.integration.transport.flows import (
+    BLOCK,
+    TEST_TIMEOUT_S,
+    Source,
+    failing,
+    patch,
+    perform,
+    wait,
+)
 from tests.raw_server import Peer, refusing_port, serve_script
-from tests.unit.transport.flows import BLOCK, TEST_TIMEOUT_S, Source, failing, patch, perform, wait
 
 from brolga.protocol import Request, Timeout
 from brolga.transport import Transport, request_state, responses
@@ -88,15 +96,15 @@ class TestWarnings:
     )
     def test_report_parses_texts_of_299(self, header: str, texts: list[str]) -> None:
         """Each as one short printable line; other codes are for caches."""
-        told: list[tuple[str, str]] = []
-        responses.Warnings(lambda host, text: told.append((host, text))).report(
+        reported: list[tuple[str, str]] = []
+        responses.Warnings(lambda host, text: reported.append((host, text))).report(
             "registry.example", header
         )
-        assert told == [("registry.example", text) for text in texts]
+        assert reported == [("registry.example", text) for text in texts]
 
     def test_report_calls_on_warning_once_for_each_text(self, client: Transport) -> None:
         """A registry repeats it with each answer."""
-        told: list[tuple[str, str]] = []
+        reported: list[tuple[str, str]] = []
 
         def script(peer: Peer) -> None:
             while peer.head():
@@ -104,11 +112,11 @@ class TestWarnings:
 
         with (
             serve_script(script) as address,
-            Transport(on_warning=lambda host, text: told.append((host, text))) as warned,
+            Transport(on_warning=lambda host, text: reported.append((host, text))) as warned,
         ):
             for _ in range(2):
                 warned.run(perform(Request("GET", f"http://{address}/")))
-        assert told == [(address, "a"), (address, "b")]
+        assert reported == [(address, "a"), (address, "b")]
 
     def test_warning_without_callback_is_ignored(self, client: Transport) -> None:
         """A warning is not an error."""
@@ -122,11 +130,11 @@ class TestWarnings:
 
     def test_number_of_warnings_is_limited(self) -> None:
         """No memory is filled, and no terminal, with what a registry makes up."""
-        told: list[str] = []
-        warnings = responses.Warnings(lambda _host, text: told.append(text))
+        reported: list[str] = []
+        warnings = responses.Warnings(lambda _host, text: reported.append(text))
         for number in range(1000):
             warnings.report("registry.example", f'299 - "{number}"')
-        assert len(told) == 100
+        assert len(reported) == 100
 
 
 class TestCut:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import gc
 import threading
-import weakref
 from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.integration.transport.flows import TEST_TIMEOUT_S, perform
 from tests.raw_server import Peer, serve_script
-from tests.unit.transport.flows import TEST_TIMEOUT_S, perform
 
 from brolga.errors import TransportError
 from brolga.protocol import Request, Timeout
 from brolga.stream.worker import Stop, stop_scope
 from brolga.transport import Transport
-from brolga.transport.request_state import MIN_RATE, RateMonitor, RequestState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,23 +57,6 @@ def test_streamed_body_below_minimum_rate_fails() -> None:
         with pytest.raises(TransportError, match="less than 1024 bytes a second"):
             for _ in response.body_stream:
                 pass
-
-
-@pytest.mark.parametrize(
-    ("waits", "slow"),
-    [
-        ([(1.0, 10), (1.0, 10)], True),
-        ([(1.0, 10), (1.0, 2 * MIN_RATE)], False),
-        ([(0.5, 0), (0.5, 0), (0.5, 0)], False),
-        ([(2.0, 2 * MIN_RATE), (2.0, 0)], True),
-    ],
-)
-def test_is_too_slow_measures_waiting_time(waits: list[tuple[float, int]], slow: bool) -> None:
-    """It is judged each time that a timeout's worth of waiting is over."""
-    pace = RateMonitor()
-    results = [pace.is_too_slow(*wait, 2.0) for wait in waits]
-    assert any(results) is slow
-    assert not RateMonitor().is_too_slow(1e6, 0, None)
 
 
 def stopped(stop: Stop, request: Request) -> list[BaseException]:
@@ -155,17 +135,3 @@ def test_close_ends_wait_of_other_thread() -> None:
         thread.join(TEST_TIMEOUT_S)
         over.set()
     assert [type(error) for error in raised] == [TransportError]
-
-
-def test_close_of_state_drops_body() -> None:
-    """A stream that is cut often must not keep each failed request until a cycle is collected."""
-    state = RequestState(bytes(1) for _ in range(2))
-    next(state.body)
-    gone = weakref.ref(state)
-    gc.disable()
-    try:
-        state.close()
-        del state
-        assert gone() is None
-    finally:
-        gc.enable()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from brolga.auth import helpers
 from brolga.auth.helpers import Helper
 from brolga.errors import CredentialsError
 from brolga.protocol import Credentials
@@ -22,8 +23,8 @@ _SECRET = "s3cr3t-value"  # noqa: S105 - what must not be shown
 _KEY = "registry.example"
 
 
-def _helper(name: str = "it", timeout_s: float = 60.0) -> Helper:
-    return Helper(name, _KEY, timeout_s)
+def _helper(name: str = "it") -> Helper:
+    return Helper(name, _KEY)
 
 
 def test_store_get_and_erase(install: Callable[..., Path]) -> None:
@@ -31,10 +32,10 @@ def test_store_get_and_erase(install: Callable[..., Path]) -> None:
     install("it")
     assert _helper().get() is None
     _helper().store(Credentials("someone", _SECRET))
-    found = _helper().get()
-    assert found == Credentials("someone", _SECRET)
-    assert found.origin == "docker-credential-it"
-    assert Helper("it", "other.example", 60.0).get() is None
+    credentials = _helper().get()
+    assert credentials == Credentials("someone", _SECRET)
+    assert credentials.origin == "docker-credential-it"
+    assert Helper("it", "other.example").get() is None
     assert _helper().erase() is True
     assert _helper().erase() is False
     assert _helper().get() is None
@@ -90,7 +91,7 @@ def test_get_returns_none_if_not_found(install: Callable[..., Path], stream: str
     ],
 )
 def test_get_rejects_invalid_output_without_showing_it(
-    install: Callable[..., Path], told: Callable[[BaseException], str], answer: str
+    install: Callable[..., Path], error_text: Callable[[BaseException], str], answer: str
 ) -> None:
     """Helpers' stdout never appears in an error."""
     install("it", f"#!/bin/sh\necho '{answer}'\n")
@@ -99,7 +100,7 @@ def test_get_rejects_invalid_output_without_showing_it(
         match=r"^docker-credential-it get printed something other than credentials; ",
     ) as caught:
         _helper().get()
-    assert _SECRET not in told(caught.value)
+    assert _SECRET not in error_text(caught.value)
     assert caught.value.__context__ is None
 
 
@@ -114,7 +115,7 @@ def test_get_rejects_invalid_output_without_showing_it(
 )
 def test_get_rejects_invalid_credentials(
     install: Callable[..., Path],
-    told: Callable[[BaseException], str],
+    error_text: Callable[[BaseException], str],
     answer: dict[str, str],
     part: str,
 ) -> None:
@@ -124,17 +125,17 @@ def test_get_rejects_invalid_credentials(
         CredentialsError, match=f"^the output of docker-credential-it get has .*{part}"
     ) as caught:
         _helper().get()
-    assert _SECRET not in told(caught.value)
+    assert _SECRET not in error_text(caught.value)
 
 
 def test_store_rejects_bytes_that_are_not_utf8(
-    install: Callable[..., Path], told: Callable[[BaseException], str]
+    install: Callable[..., Path], error_text: Callable[[BaseException], str]
 ) -> None:
     """Its protocol is JSON: they would come back as something else."""
     path = install("it")
     with pytest.raises(CredentialsError, match="not UTF-8") as caught:
         _helper().store(Credentials("someone", f"{_SECRET}\udcff"))
-    assert _SECRET not in told(caught.value)
+    assert _SECRET not in error_text(caught.value)
     assert not path.with_name("calls.txt").exists()
 
 
@@ -148,7 +149,7 @@ def test_get_rejects_output_that_is_not_json(install: Callable[..., Path]) -> No
 
 
 def test_failure_shows_stderr(
-    install: Callable[..., Path], told: Callable[[BaseException], str]
+    install: Callable[..., Path], error_text: Callable[[BaseException], str]
 ) -> None:
     """The status, one bounded printable line of stderr, nothing of stdout."""
     words = r"no\tway\n\033[2J" + "x" * 500
@@ -162,7 +163,7 @@ def test_failure_shows_stderr(
     assert message.endswith("; run it by hand to see why")
     assert message.isprintable()
     assert len(message) < 300
-    assert _SECRET not in told(caught.value)
+    assert _SECRET not in error_text(caught.value)
 
 
 def test_failure_without_stderr(install: Callable[..., Path]) -> None:
@@ -186,7 +187,9 @@ def test_helper_killed_by_signal(install: Callable[..., Path]) -> None:
     [Credentials("someone", _SECRET), Credentials(identity_token=f'"{_SECRET}"\n{_SECRET}')],
 )
 def test_store_failure_hides_stderr(
-    install: Callable[..., Path], told: Callable[[BaseException], str], credentials: Credentials
+    install: Callable[..., Path],
+    error_text: Callable[[BaseException], str],
+    credentials: Credentials,
 ) -> None:
     """No secret is in an error, even if a helper says it on both its streams."""
     install("it", '#!/bin/sh\ncat > "$0.in"; cat "$0.in"; cat "$0.in" >&2; exit 1\n')
@@ -195,7 +198,7 @@ def test_store_failure_hides_stderr(
     assert str(caught.value) == (
         "docker-credential-it store ended with status 1; run it by hand to see why"
     )
-    assert _SECRET not in told(caught.value)
+    assert _SECRET not in error_text(caught.value)
 
 
 def test_erase_raises_if_helper_fails(install: Callable[..., Path]) -> None:
@@ -226,11 +229,12 @@ def test_slow_helper_is_killed(
             started.append(self)
 
     monkeypatch.setattr(subprocess, "Popen", _Noted)
+    monkeypatch.setattr(helpers, "_TIMEOUT_S", 0.1)
     with pytest.raises(
         CredentialsError,
         match=r"^docker-credential-it get did not end within 0\.1 s; run it by hand",
     ):
-        _helper(timeout_s=0.1).get()
+        _helper().get()
     assert [process.returncode for process in started] == [-signal.SIGKILL]
 
 
@@ -251,18 +255,22 @@ def test_lost_exit_status_is_error(install: Callable[..., Path], action: str) ->
         signal.signal(signal.SIGCHLD, before)
 
 
-def test_timeout_after_output_is_closed(install: Callable[..., Path]) -> None:
+def test_timeout_after_output_is_closed(
+    install: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The time counts to the program's end, not to that of its output."""
+    monkeypatch.setattr(helpers, "_TIMEOUT_S", 1.0)
     install("it", "#!/bin/sh\nexec sleep 600 >&- 2>&- <&-\n")
     with pytest.raises(CredentialsError, match=r"did not end within 1 s"):
-        _helper(timeout_s=1.0).get()
+        _helper().get()
 
 
-def test_timeout_of_zero(install: Callable[..., Path]) -> None:
+def test_timeout_of_zero(install: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit that has passed is an error, never a wait without end."""
+    monkeypatch.setattr(helpers, "_TIMEOUT_S", 0.0)
     install("it", "#!/bin/sh\nexec sleep 600\n")
     with pytest.raises(CredentialsError, match="did not end within 0 s"):
-        _helper(timeout_s=0.0).get()
+        _helper().get()
 
 
 @pytest.mark.parametrize("stream", ["1", "2"])
@@ -316,5 +324,5 @@ def test_helper_that_cannot_be_run_is_error(install: Callable[..., Path]) -> Non
 
 
 def test_repr_hides_secrets() -> None:
-    """A helper holds the name, the key and a time."""
-    assert repr(_helper()) == "Helper(name='it', key='registry.example', timeout_s=60.0)"
+    """A helper holds the name and the key."""
+    assert repr(_helper()) == "Helper(name='it', key='registry.example')"

@@ -7,8 +7,8 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.integration.transport.flows import BLOCK, TEST_TIMEOUT_S, Source, patch, perform, wait
 from tests.raw_server import Peer, serve_script
-from tests.unit.transport.flows import BLOCK, TEST_TIMEOUT_S, Source, patch, perform, wait
 
 from brolga.protocol import Request
 from brolga.transport import Transport

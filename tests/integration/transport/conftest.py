@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.unit.transport.flows import TEST_TIMEOUT_S
+from tests.integration.transport.flows import TEST_TIMEOUT_S
 
-from brolga.transport import Transport
+from brolga.transport import Transport, request_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +35,12 @@ def client() -> Iterator[Transport]:
     with Transport(timeout_s=TEST_TIMEOUT_S) as transport:
         yield transport
     gc.collect()  # what was not closed says so now
+
+
+@pytest.fixture
+def short_cleanup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the cleanup timeout: the response does not come here."""
+    monkeypatch.setattr(request_state, "CLEANUP_TIMEOUT_S", 0.1)
 
 
 @dataclass(frozen=True)

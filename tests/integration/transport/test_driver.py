@@ -11,8 +11,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.integration.transport.flows import TEST_TIMEOUT_S, patch, perform
 from tests.raw_server import Peer, refusing_port, serve_script
-from tests.unit.transport.flows import TEST_TIMEOUT_S, patch, perform
 
 from brolga.errors import TransportError
 from brolga.protocol import Flow, ReadFlow, Request, Timeout

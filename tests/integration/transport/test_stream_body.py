@@ -9,8 +9,8 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.integration.transport.flows import BLOCK, TEST_TIMEOUT_S, failing, perform, wait
 from tests.raw_server import Peer, serve_script
-from tests.unit.transport.flows import BLOCK, TEST_TIMEOUT_S, failing, perform, wait
 
 from brolga.protocol import Flow, Request, Response
 from brolga.transport import Transport

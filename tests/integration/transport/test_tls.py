@@ -7,8 +7,8 @@ import ssl
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.integration.transport.flows import BLOCK, TEST_TIMEOUT_S, failing, patch, perform
 from tests.raw_server import Peer, serve_script
-from tests.unit.transport.flows import BLOCK, TEST_TIMEOUT_S, failing, patch, perform
 
 from brolga.errors import TransportError
 from brolga.protocol import Request
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tests.conftest import Authority
-    from tests.unit.transport.conftest import Pair
+    from tests.integration.transport.conftest import Pair
 
 CLIENT_CERT_HINT = "present one that it trusts with --client-cert"
 

@@ -65,3 +65,24 @@ class Source:
             if self._until is not None:
                 wait(self._until)
                 self.after += 1
+
+
+class FailedSource(Exception):
+    """What a source raises."""
+
+
+def half(error: BaseException | None = None) -> Iterator[bytes]:
+    """Make a body that fails in its middle."""
+    yield b"half"
+    raise error or FailedSource
+
+
+def record_thrown(
+    url: str, body: bytes | Iterable[bytes], caught: list[BaseException]
+) -> Flow[Response]:
+    """Stream a body; record the errors that are thrown in."""
+    try:
+        return (yield Request("PATCH", url, body=body))
+    except BaseException as error:
+        caught.append(error)
+        raise

@@ -8,8 +8,8 @@ import warnings
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from tests.integration.transport.flows import perform
 from tests.raw_server import Peer, serve_script
-from tests.unit.transport.flows import perform
 
 from brolga.protocol import Request
 

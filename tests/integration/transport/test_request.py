@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 
 import pytest
+from tests.integration.transport.flows import BLOCK, TEST_TIMEOUT_S, patch, perform
 from tests.raw_server import Peer, serve_script
-from tests.unit.transport.flows import BLOCK, patch, perform
 
 from brolga.protocol import Request
 from brolga.transport import Transport
+from brolga.transport.connection import NetworkBackend
 
 
 class TestRequest:
@@ -169,6 +170,20 @@ class TestRequest:
             client.run(patch(url, [b"a", b"b"]))
             client.run(perform(Request("PUT", url, body=b"")))
         assert len(connections) == 1
+
+    def test_connection_has_tcp_keepalive(self) -> None:
+        """An answer may take a quarter of an hour: the kernel asks meanwhile whether it lives."""
+        with serve_script(lambda peer: None) as address:
+            host, _, port = address.partition(":")
+            stream = NetworkBackend().connect_tcp(host, int(port), TEST_TIMEOUT_S)
+            connection = stream.get_extra_info("socket")
+            assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            if hasattr(socket, "TCP_KEEPIDLE"):
+                options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+                values = [connection.getsockopt(socket.IPPROTO_TCP, option) for option in options]
+                assert values == [30, 10, 6]
+            stream.close()
 
 
 def _has_ipv6() -> bool:

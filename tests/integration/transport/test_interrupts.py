@@ -1,0 +1,362 @@
+"""transport/request_state.py: interrupts during a request."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import struct
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.integration.transport.flows import (
+    BLOCK,
+    half,
+    perform,
+    record_thrown,
+    wait,
+)
+from tests.raw_server import Peer, serve_script
+
+from brolga.protocol import BodyError, Flow, ReadFlow, Request, Timeout
+from brolga.transport import Transport, request_state
+from brolga.transport.connection import EarlyResponseStream
+from brolga.transport.request_state import RequestState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import httpcore2 as httpcore
+
+
+HUGE = BLOCK * 1024  # 64 MiB: more than any socket holds
+
+
+def interrupt() -> None:
+    """Press Ctrl-C."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+def in_the_middle(peer: Peer) -> None:
+    """Take the beginning of a block: most of it is not sent yet."""
+    peer.head()
+    assert peer.line()
+
+
+class TestInterrupt:
+    """An interrupt while a block is being written waits until that block is out."""
+
+    def run(self, client: Transport, script: Callable[[Peer], None]) -> BaseException:
+        """Stream huge blocks to a script; return what was thrown into the flow."""
+        caught: list[BaseException] = []
+        with serve_script(script) as address, pytest.raises(KeyboardInterrupt):
+            client.run(record_thrown(f"http://{address}/", [HUGE, b"never sent"], caught))
+        return caught[0]
+
+    def test_interrupt_ends_body_after_block(self, client: Transport) -> None:
+        """No byte is lost or sent twice, and the response has the location of the session."""
+
+        def script(peer: Peer) -> None:
+            in_the_middle(peer)
+            interrupt()
+            end = b"\r\n0\r\n\r\n"  # sent in two writes
+            data = bytearray(peer.arrived)
+            while not data.endswith(end) and (piece := peer.socket.recv(1 << 20)):
+                data += piece
+            assert data == HUGE + end
+            peer.answer(202, b"", "Location: /newest")
+
+        failed = self.run(client, script)
+        assert isinstance(failed, BodyError)
+        assert isinstance(failed.error, KeyboardInterrupt)
+        assert failed.response is not None
+        assert failed.response.headers["location"] == "/newest"
+        assert failed.response.sent == len(HUGE)
+
+    @pytest.mark.usefixtures("short_cleanup")
+    def test_interrupt_does_not_wait_for_stalled_reader(self, client: Transport) -> None:
+        """The rest of the block has the cleanup timeout."""
+        finished = threading.Event()
+
+        def script(peer: Peer) -> None:
+            in_the_middle(peer)
+            interrupt()
+            wait(finished)
+
+        caught: list[BaseException] = []
+        with serve_script(script) as address:
+            try:
+                with pytest.raises(KeyboardInterrupt):
+                    client.run(record_thrown(f"http://{address}/", [HUGE], caught))
+            finally:
+                finished.set()
+        assert isinstance(caught[0], BodyError)
+        assert caught[0].response is None
+
+    def test_second_interrupt_is_raised_at_once(self, client: Transport) -> None:
+        """A second Ctrl-C ends the wait."""
+
+        def script(peer: Peer) -> None:
+            in_the_middle(peer)
+            interrupt()
+            while not peer.arrived.endswith(b"\r\n0\r\n\r\n") and peer.receive():
+                peer.arrived = peer.arrived[-7:]
+            interrupt()
+            assert peer.drain().endswith(b"0\r\n\r\n")
+
+        # The flow is closed, and makes no further request.
+        assert isinstance(self.run(client, script), GeneratorExit)
+
+    def test_body_error_has_early_response(self, client: Transport) -> None:
+        """The registry stops the body before the interrupt could."""
+
+        def script(peer: Peer) -> None:
+            in_the_middle(peer)
+            interrupt()
+            peer.answer(413)
+            peer.drain()
+
+        failed = self.run(client, script)
+        assert isinstance(failed, BodyError)
+        assert failed.response is not None
+        assert failed.response.status == 413
+
+    def test_body_error_has_no_response_if_connection_fails(self, client: Transport) -> None:
+        """The interrupt was first."""
+
+        def script(peer: Peer) -> None:
+            in_the_middle(peer)
+            interrupt()
+            linger = struct.pack("ii", 1, 0)
+            peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+        failed = self.run(client, script)
+        # The kernel may report the reset before the signal is seen.
+        assert isinstance(failed, (BodyError, KeyboardInterrupt))
+        assert not isinstance(failed, BodyError) or failed.response is None
+
+    @pytest.mark.parametrize("method", ["PATCH", "POST"])
+    @pytest.mark.parametrize("body", [None, b"bytes", (b"a", b"b"), [b"a", b"b"]])
+    def test_interrupt_is_deferred_from_first_block_on(
+        self, method: str, body: bytes | tuple[bytes] | list[bytes] | None
+    ) -> None:
+        """A head has no clean end in its middle, and before it nothing was changed."""
+        before = RequestState(body, method)
+        assert not before.defer_interrupt(KeyboardInterrupt())
+        state = RequestState(body, method)
+        list(state.body)
+        assert state.defer_interrupt(KeyboardInterrupt())
+        assert not state.defer_interrupt(KeyboardInterrupt())
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+    @pytest.mark.parametrize("body", [None, b"bytes", [b"a"]])
+    def test_interrupt_of_idempotent_request_is_not_deferred(
+        self, method: str, body: bytes | list[bytes] | None
+    ) -> None:
+        """A PATCH and a POST are not idempotent: only their response says what they did."""
+        state = RequestState(body, method)
+        list(state.body)
+        assert not state.defer_interrupt(KeyboardInterrupt())
+
+    def test_no_block_is_read_after_interrupt(self) -> None:
+        """An interrupt that was kept back ends the body, and there is one of them."""
+        state = RequestState([b"a", b"b"], "PATCH")
+        blocks = iter(state.body)
+        next(blocks)
+        first = KeyboardInterrupt()
+        assert state.defer_interrupt(first)
+        assert not state.defer_interrupt(KeyboardInterrupt())
+        assert list(blocks) == []
+        assert (state.error, state.sent, state.ended) == (first, 1, False)
+
+    def test_interrupt_in_source_is_not_deferred(self) -> None:
+        """The source may be another registry's answer: what it waits for need never come."""
+        held = []
+
+        def source() -> Iterator[bytes]:
+            yield b"a"
+            held.append(state.defer_interrupt(KeyboardInterrupt()))
+            yield b"b"
+
+        state = RequestState(source(), "PATCH")
+        list(state.body)
+        assert held == [False]
+
+    def test_rest_of_block_has_cleanup_timeout(
+        self, client: Transport, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A reader that takes a little now and then would keep a large chunk going for hours."""
+        monkeypatch.setattr(request_state, "CLEANUP_TIMEOUT_S", 0.0)
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            assert peer.receive()
+            interrupt()
+            assert len(peer.drain()) < len(HUGE)
+
+        caught: list[BaseException] = []
+        with serve_script(script) as address, pytest.raises(KeyboardInterrupt):
+            client.run(record_thrown(f"http://{address}/", HUGE, caught))
+        assert isinstance(caught[0], BodyError)
+        assert caught[0].response is None
+
+
+class Signalled:
+    """A socket whose reader gets signals while it waits: each read takes one of them first."""
+
+    def __init__(self, inner: socket.socket, signals: list[signal.Signals]) -> None:
+        self._inner = inner
+        self._signals = signals
+
+    def recv(self, size: int) -> bytes:
+        """Wait, and be signalled."""
+        if self._signals:
+            signal.raise_signal(self._signals.pop())
+        return self._inner.recv(size)
+
+    def __getattr__(self, name: str) -> object:
+        """Be a socket in all else."""
+        return getattr(self._inner, name)
+
+
+@pytest.fixture
+def signals(monkeypatch: pytest.MonkeyPatch) -> list[signal.Signals]:
+    """Make a list of signals that come, the last one first, while an answer is waited for."""
+    coming: list[signal.Signals] = []
+    made = EarlyResponseStream.__init__
+
+    def signalled(self: EarlyResponseStream, inner: httpcore.NetworkStream) -> None:
+        made(self, inner)
+        self._socket = Signalled(self._socket, coming)  # type: ignore[assignment] # a double
+
+    monkeypatch.setattr(EarlyResponseStream, "__init__", signalled)
+    return coming
+
+
+def sized(peer: Peer, body: bytes) -> bool:
+    """Take a body with a length."""
+    while not peer.arrived.endswith(body) and peer.receive():
+        pass
+    taken, peer.arrived = peer.arrived, b""
+    return taken == body
+
+
+class TestInterruptBeforeResponse:
+    """An interrupt between the last byte of a PATCH and its answer waits for that answer."""
+
+    @pytest.mark.parametrize("body", [b"chunk", [b"stream"]], ids=["chunk", "stream"])
+    def test_interrupt_has_response(
+        self, client: Transport, signals: list[signal.Signals], body: bytes | list[bytes]
+    ) -> None:
+        """docker-registry 2.8 takes a DELETE only under the Location of that answer."""
+        signals += [signal.SIGINT]
+        heads: list[str] = []
+
+        def script(peer: Peer) -> None:
+            while head := peer.head():
+                heads.append(head[0].rpartition(" ")[0])
+                if head[0].startswith("PATCH"):
+                    assert peer.chunks()[1] if isinstance(body, list) else sized(peer, body)
+                peer.answer(202, b"", "Location: /newest")
+
+        def flow(url: str) -> Flow[None]:
+            try:
+                yield Request("PATCH", f"{url}/first", body=body)
+            except BodyError as failed:
+                newest = failed.response.headers["location"] if failed.response else "/unanswered"
+                yield Request("DELETE", f"{url}{newest}", timeout=Timeout.SHORT)
+                raise
+
+        with serve_script(script) as address, client, pytest.raises(KeyboardInterrupt) as raised:
+            client.run(flow(f"http://{address}"))
+        assert raised.value.__context__ is None
+        assert heads == ["PATCH /first", "DELETE /newest"]
+
+    def test_stream_raises_interrupt_of_post(
+        self, client: Transport, signals: list[signal.Signals]
+    ) -> None:
+        """A read may ask for a token by POST: the interrupt itself is raised, not BodyError."""
+        signals += [signal.SIGINT]
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            assert sized(peer, b"token")
+            peer.answer(200)
+
+        def flow(url: str) -> ReadFlow:
+            yield b"one"
+            yield Request("POST", url, body=b"token")
+
+        blocks: list[bytes] = []
+        with serve_script(script) as address, pytest.raises(KeyboardInterrupt):
+            blocks.extend(client.stream(flow(f"http://{address}/")))
+        assert blocks == [b"one"]
+
+    @pytest.mark.parametrize("body", [b"chunk", [b"stream"]], ids=["chunk", "stream"])
+    def test_second_interrupt_ends_wait(
+        self, client: Transport, signals: list[signal.Signals], body: bytes | list[bytes]
+    ) -> None:
+        """No further request is made after a second interrupt."""
+        signals += [signal.SIGINT, signal.SIGINT]
+        heads: list[str] = []
+
+        def script(peer: Peer) -> None:
+            heads.append(peer.head()[0].rpartition(" ")[0])
+            peer.drain()
+
+        def flow(url: str) -> Flow[None]:
+            try:
+                yield Request("PATCH", f"{url}/first", body=body)
+            except (BodyError, KeyboardInterrupt):
+                yield Request("DELETE", f"{url}/first")
+                raise
+
+        with serve_script(script) as address, pytest.raises(KeyboardInterrupt) as raised:
+            client.run(flow(f"http://{address}"))
+        assert raised.value.__context__ is None
+        assert heads == ["PATCH /first"]
+
+    def test_interrupt_after_source_error_lets_flow_cancel(
+        self, client: Transport, signals: list[signal.Signals]
+    ) -> None:
+        """Only a second interrupt ends it."""
+        signals += [signal.SIGINT]
+        caught: list[BaseException] = []
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.drain()
+
+        with serve_script(script) as address, pytest.raises(KeyboardInterrupt):
+            client.run(record_thrown(f"http://{address}/", half(), caught))
+        assert isinstance(caught[0], KeyboardInterrupt)
+
+    @pytest.mark.usefixtures("short_cleanup")
+    def test_missing_response_is_awaited_briefly(
+        self, client: Transport, signals: list[signal.Signals]
+    ) -> None:
+        """It has the cleanup timeout."""
+        signals += [signal.SIGINT]
+        caught: list[BaseException] = []
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.drain()
+
+        with serve_script(script) as address, pytest.raises(KeyboardInterrupt):
+            client.run(record_thrown(f"http://{address}/", b"chunk", caught))
+        assert isinstance(caught[0], BodyError)
+        assert caught[0].response is None
+
+    def test_interrupt_of_get_ends_read(
+        self, client: Transport, signals: list[signal.Signals]
+    ) -> None:
+        """Of a GET nothing has to be known: it is not waited for."""
+        signals += [signal.SIGINT]
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.drain()
+
+        with serve_script(script) as address, pytest.raises(KeyboardInterrupt):
+            client.run(perform(Request("GET", f"http://{address}/")))
