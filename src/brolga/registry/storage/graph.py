@@ -160,7 +160,7 @@ class Graph:
         """
         database = self._database
         with index_memory(len(text)), transaction(database):
-            index = Index.parse(text, self._layout.index)
+            index = Index(text, self._layout.index)
             database.execute("DELETE FROM source")
             database.execute("INSERT INTO source (writer) VALUES (?)", (writer,))
             database.execute("DELETE FROM entry")

@@ -29,27 +29,29 @@ _large_index_lock = threading.Lock()
 
 
 class Index:
-    """A parsed index.json; `put`, `untag` and `remove` change it. Raises BrokenIndex."""
+    """The parsed text of the file at `path`; `put`, `untag` and `remove` change it.
 
-    def __init__(self, text: bytes = EMPTY_INDEX) -> None:
-        self._document = _parse(text)
-        # Go writes null for an empty list: new layouts of umoci have it.
-        self._manifests: list[dict[str, Any]] = self._document.get("manifests") or []
-        self._document["manifests"] = self._manifests
+    Raises BrokenIndex.
+    """
 
-    @classmethod
-    def parse(cls, text: bytes, path: Path) -> Index:
-        """Parse the text of a file. Raises BrokenIndex with the file's name."""
+    def __init__(self, text: bytes = EMPTY_INDEX, path: Path | None = None) -> None:
         try:
-            return cls(text)
-        except BrokenIndex as error:
-            raise BrokenIndex(f"{path}: {error}") from error
+            members = json.loads(text.decode())
+        except (ValueError, RecursionError) as error:
+            raise BrokenIndex(f"{path}: not JSON: {error}") from error
+        if not isinstance(members, dict):
+            raise BrokenIndex(f"{path}: not a JSON object")
+        # Go writes null for an empty list: new layouts of umoci have it.
+        manifests = [] if members.get("manifests") is None else members["manifests"]
+        members.pop("manifests", None)
+        if not isinstance(manifests, list) or not all(isinstance(item, dict) for item in manifests):
+            raise BrokenIndex(f"{path}: its manifests are not a list of objects")
+        self._members: dict[str, Any] = members
+        self._manifests: list[dict[str, Any]] = manifests
 
     def text(self) -> bytes:
         """Return the file's new contents: a line for each entry."""
-        members = {
-            name: json.dumps(value) for name, value in self._document.items() if name != "manifests"
-        }
+        members = {name: json.dumps(value) for name, value in self._members.items()}
         entries = ",\n    ".join(map(json.dumps, self._manifests))
         members["manifests"] = f"[\n    {entries}\n  ]" if entries else "[]"
         lines = ",\n".join(f"  {json.dumps(name)}: {text}" for name, text in members.items())
@@ -128,22 +130,6 @@ def index_memory(size: int) -> Iterator[None]:
         yield
     finally:
         _large_index_lock.release()
-
-
-def _parse(text: bytes) -> dict[str, Any]:
-    """Parse an object whose manifests, if any, are objects. Raises BrokenIndex."""
-    try:
-        document = json.loads(text.decode())
-    except (ValueError, RecursionError) as error:
-        raise BrokenIndex(f"not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise BrokenIndex("not a JSON object")
-    manifests = document.get("manifests")
-    if manifests is None:
-        return document
-    if not isinstance(manifests, list) or not all(isinstance(item, dict) for item in manifests):
-        raise BrokenIndex("its manifests are not a list of objects")
-    return document
 
 
 def _annotations(entry: dict[str, Any]) -> dict[str, Any]:

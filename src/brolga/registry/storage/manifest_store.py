@@ -209,7 +209,7 @@ class ManifestStore:
         """Read index.json, to change it under the lock. Raises BrokenIndex, LayoutBusy."""
         _, text = self._layout.read_index()
         with index_memory(len(text)):
-            yield Index.parse(text, self._layout.index)
+            yield Index(text, self._layout.index)
 
     def _open(self, descriptor: Descriptor | None, reference: str) -> StoredManifest:
         if descriptor is None:

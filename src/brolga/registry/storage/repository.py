@@ -10,26 +10,21 @@ import asyncio
 import os
 import re
 import uuid
-from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 from weakref import WeakValueDictionary
 
 from brolga.disk.layout import DATABASE
 from brolga.errors import BrolgaError, DigestMismatch
 from brolga.registry.storage.layout import Layout, LayoutBusy
 from brolga.registry.storage.manifest_store import IndexStale, ManifestStore
-from brolga.registry.storage.uploads import (
-    HashCache,
-    SessionCount,
-    Upload,
-    UploadUnknown,
-    UploadWriter,
-)
+from brolga.registry.storage.uploads import HashCache, SessionCount, Upload, UploadUnknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from brolga.registry.storage.database import Databases
+    from brolga.registry.storage.uploads import UploadWriter
     from brolga.spec.digest import Digest
 
 
@@ -86,13 +81,14 @@ class WriteQueue:
             lock.release()
 
 
-class SharedState(NamedTuple):
+class SharedState:
     """State that the repositories of one registry share."""
 
-    hashes: HashCache
-    queue: WriteQueue
-    sessions: SessionCount
-    databases: Databases
+    def __init__(self, databases: Databases) -> None:
+        self.databases = databases
+        self.hashes = HashCache()
+        self.queue = WriteQueue()
+        self.sessions = SessionCount()
 
 
 class Repo:
@@ -126,13 +122,13 @@ class Repo:
     def start_upload(self) -> Upload:
         """Open a new session. Raises TooManyUploads."""
         self._shared.sessions.add()
+        upload = self.upload(uuid.uuid4().hex)
         try:
-            path = self._layout.uploads / uuid.uuid4().hex
-            os.close(self._layout.tree.create(path))
+            os.close(self._layout.tree.create(upload.path))
         except BaseException:
             self._end_upload()
             raise
-        return Upload(path, self._shared.hashes, self._layout.tree)
+        return upload
 
     def upload(self, upload_id: str) -> Upload:
         """Return a session by the id in its URL. Raises UploadUnknown if the id is not valid."""

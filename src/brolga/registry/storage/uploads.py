@@ -13,7 +13,7 @@ import fcntl
 import os
 import threading
 from collections import OrderedDict
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import BrolgaError, DigestMismatch
@@ -118,27 +118,19 @@ class Upload:
         """Open the session for writing. Raises UploadUnknown, UploadBusy."""
         try:
             descriptor = self._tree.open(self.path, os.O_RDWR | os.O_APPEND)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise UploadUnknown(f"no upload {self.id}") from error
-        try:
-            self._lock(descriptor)
-            return UploadWriter(self.path, descriptor, self._cache, self._tree)
-        except BaseException:
-            os.close(descriptor)
-            raise
-
-    def _lock(self, descriptor: int) -> None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # The last holder may have finished the session between the open and the lock.
+                if not os.path.samestat(os.fstat(descriptor), self._tree.status(self.path)):
+                    raise FileNotFoundError
+                return UploadWriter(self.path, descriptor, self._cache, self._tree)
+            except BaseException:
+                os.close(descriptor)
+                raise
         except BlockingIOError as error:
             raise UploadBusy(f"another request is writing to upload {self.id}") from error
-        # The last holder may have finished the session between the open and the lock.
-        try:
-            is_same = os.path.samestat(os.fstat(descriptor), self._tree.status(self.path))
-        except FileNotFoundError:
-            is_same = False
-        if not is_same:
-            raise UploadUnknown(f"no upload {self.id}")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise UploadUnknown(f"no upload {self.id}") from error
 
 
 @asynccontextmanager
@@ -148,11 +140,10 @@ async def open_writer(upload: Upload) -> AsyncIterator[UploadWriter]:
     Raises UploadUnknown, and UploadBusy if another request is still writing.
     """
     for _ in range(round(_WAIT_S / _POLL_S)):
-        try:
+        with suppress(UploadBusy):
             writer = upload.writer()
             break
-        except UploadBusy:
-            await asyncio.sleep(_POLL_S)
+        await asyncio.sleep(_POLL_S)
     else:
         writer = upload.writer()
     with writer:
@@ -162,7 +153,7 @@ async def open_writer(upload: Upload) -> AsyncIterator[UploadWriter]:
 class UploadWriter:
     """The only writer of a session: a context manager, after which the stored bytes stay.
 
-    `write` runs in a worker thread; the lock makes `close` wait for it.
+    `write` runs in a worker thread; the lock makes the exit wait for it.
     """
 
     def __init__(self, path: Path, descriptor: int, cache: HashCache, tree: Directory) -> None:
@@ -182,8 +173,12 @@ class UploadWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close, also after an error."""
-        self.close()
+        """Release the session; cache the hash if the session continues."""
+        with self._lock:
+            status = os.fstat(self._descriptor)
+            if self._hasher is not None and self._tree.is_file(self._path):
+                self._cache.put(self._path, self._hasher, status)
+            os.close(self._descriptor)
 
     def use_algorithm(self, algorithm: str) -> None:
         """Hash with an algorithm from the start, if nothing is stored yet."""
@@ -213,7 +208,14 @@ class UploadWriter:
 
     def verify(self, digest: Digest) -> None:
         """Compare the stored bytes with a digest. Raises DigestMismatch, and ends the session."""
-        actual = self._digest(digest.algorithm)
+        if self._hasher is None or self._hasher.name != digest.algorithm:
+            self._hasher = hasher(digest.algorithm)
+            # Large enough to release the GIL, small enough to bound memory.
+            offset = 0
+            while block := os.pread(self._descriptor, 1 << 18, offset):
+                self._hasher.update(block)
+                offset += len(block)
+        actual = Digest.from_hasher(self._hasher)
         if actual != digest:
             self.discard()
             raise DigestMismatch(
@@ -235,21 +237,3 @@ class UploadWriter:
     def discard(self) -> bool:
         """End the session and delete its bytes. Return whether it still existed."""
         return self._tree.unlink(self._path)
-
-    def close(self) -> None:
-        """Release the session; cache the hash if the session continues."""
-        with self._lock:
-            status = os.fstat(self._descriptor)
-            if self._hasher is not None and self._tree.is_file(self._path):
-                self._cache.put(self._path, self._hasher, status)
-            os.close(self._descriptor)
-
-    def _digest(self, algorithm: str) -> Digest:
-        if self._hasher is None or self._hasher.name != algorithm:
-            self._hasher = hasher(algorithm)
-            # Large enough to release the GIL, small enough to bound memory.
-            offset = 0
-            while block := os.pread(self._descriptor, 1 << 18, offset):
-                self._hasher.update(block)
-                offset += len(block)
-        return Digest.from_hasher(self._hasher)

@@ -29,7 +29,7 @@ def empty() -> Index:
 
 def load(path: Path) -> Index:
     """Read a file."""
-    return Index.parse(Layout("", path.parent, Directory(path.parent)).read_index()[1], path)
+    return Index(Layout("", path.parent, Directory(path.parent)).read_index()[1], path)
 
 
 def by_tag(index: Index, tag: str) -> Descriptor | None:
