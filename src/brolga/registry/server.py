@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from brolga.registry.app import create_app
 from brolga.registry.options import Options
 from brolga.registry.serving.connection import raise_nofile_limit
-from brolga.registry.serving.server import Server, check_tls, listen
+from brolga.registry.serving.server import Server, listen
 
 if TYPE_CHECKING:
     import os
-    import socket
     from collections.abc import Callable, Iterator, Sequence
 
     from starlette.middleware import Middleware
@@ -38,7 +37,8 @@ def serve(  # noqa: PLR0913 - the settings of the command
     options = options or Options()
     raise_nofile_limit()
     with listen(host, port, options) as listener:
-        _create(directory, listener, on_ready, options, middleware).run([listener])
+        app = create_app(directory, options, middleware)
+        Server(app, listener, on_ready, options).run([listener])
 
 
 @contextmanager
@@ -57,7 +57,8 @@ def running(
         settled.set()
 
     with listen("127.0.0.1", 0, options) as listener:
-        server = _create(Path(directory), listener, on_ready, options, middleware)
+        app = create_app(Path(directory), options, middleware)
+        server = Server(app, listener, on_ready, options)
 
         def run() -> None:
             try:
@@ -75,15 +76,3 @@ def running(
         finally:
             server.should_exit = True
             thread.join()
-
-
-def _create(
-    directory: Path,
-    listener: socket.socket,
-    on_ready: Callable[[str], None],
-    options: Options,
-    middleware: Sequence[Middleware],
-) -> Server:
-    if options.tls_cert is not None:
-        check_tls(options.tls_cert, options.tls_key)
-    return Server(create_app(directory, options, middleware), listener, on_ready, options)

@@ -61,7 +61,7 @@ def test_read_only_registry_expires_nothing(tmp_path: Path) -> None:
     looked = threading.Semaphore(0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(server, "_CHECK_S", 0.01)
-        patch.setattr(server, "close_overdue", lambda *_: looked.release())
+        patch.setattr(server, "close_connections", lambda *_: looked.release())
         with running(tmp_path, Options(read_only=True, upload_expiry_s=0.01)) as address:
             for _ in range(5):
                 assert looked.acquire(timeout=10)

@@ -189,18 +189,13 @@ class LoginQueue:
             if not turns:
                 del self._pending[address]
         elif turn.done() and not turn.cancelled() and turn.result():
-            self._is_busy = self._start_next()
-
-    def _start_next(self) -> bool:
-        """Start the newest request of the next address. Return whether there is one."""
-        if not self._pending:
-            return False
-        address = next(iter(self._pending))
-        turns = self._pending.pop(address)
-        turns.pop().set_result(True)
-        if turns:
-            self._pending[address] = turns  # behind the other addresses
-        return True
+            self._is_busy = bool(self._pending)
+            if self._is_busy:
+                address = next(iter(self._pending))
+                turns = self._pending.pop(address)
+                turns.pop().set_result(True)
+                if turns:
+                    self._pending[address] = turns  # behind the other addresses
 
 
 async def _wait_for_turn(turn: asyncio.Future[bool], gone: asyncio.Event) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import resource
 import socket
 import struct
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -82,22 +82,18 @@ def disconnect_event(scope: Scope) -> asyncio.Event:
     return extension["event"] if extension else asyncio.Event()
 
 
-class ConnectionLimits(NamedTuple):
-    """How many connections are served at once, and how many may wait to be accepted."""
+def connection_limits() -> tuple[int, int]:
+    """Return how many connections are served at once, and how many may wait to be accepted.
 
-    connections: int
-    backlog: int
-
-
-def connection_limits() -> ConnectionLimits:
-    """Return the limits that the file descriptors of the process allow (getrlimit(2))."""
+    The file descriptors of the process bound both (getrlimit(2)).
+    """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
-        return ConnectionLimits(_MAX_CONNECTIONS, _MAX_BACKLOG)
+        return _MAX_CONNECTIONS, _MAX_BACKLOG
     # All waiting connections are accepted at once, before any of them can be rejected.
     backlog = max(1, min(_MAX_BACKLOG, files // 8))
     connections = (files - _RESERVED_FILES - backlog) // _FILES_PER_CONNECTION
-    return ConnectionLimits(max(1, min(_MAX_CONNECTIONS, connections)), backlog)
+    return max(1, min(_MAX_CONNECTIONS, connections)), backlog
 
 
 def raise_nofile_limit() -> None:
@@ -146,7 +142,9 @@ class Connection(HttpToolsProtocol):
         self._unparsed = 0
         if self._is_over:
             return
-        if self.parser.should_upgrade() and self._has_body():
+        fields = dict(self.headers)
+        has_body = b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0"
+        if self.parser.should_upgrade() and has_body:
             self._end(_NO_UPGRADE)
             return
         super().on_headers_complete()
@@ -156,16 +154,11 @@ class Connection(HttpToolsProtocol):
         elif len(self.pipeline) > PIPELINE:
             self._end(b"")
 
-    def _has_body(self) -> bool:
-        fields = dict(self.headers)
-        return b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0"
-
     def _end(self, response: bytes) -> None:
         """Accept no further request, answer no waiting one, and close."""
         self._is_over = True
         self.pipeline.clear()
-        cycle: Any = self.cycle  # None before the first request, whatever uvicorn's types say
-        if cycle is None or cycle.response_complete:  # else it would be inside another response
+        if not self._is_serving():  # else it would be inside another response
             self.transport.write(response)
         self.transport.close()
 
@@ -177,8 +170,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Pass the end of a body on."""
-        # It is None before the first request, whatever uvicorn's types say.
-        if self.cycle is not None:
+        if self.cycle is not None:  # as it is before the first request
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -190,9 +182,12 @@ class Connection(HttpToolsProtocol):
 
     def is_overdue(self, now: float) -> bool:
         """Return whether nothing was served for too long; `now` is the loop's time."""
+        return not self._is_serving() and now - self._idle_since > IDLE_CONNECTION_S
+
+    def _is_serving(self) -> bool:
         # It is None before the first request, whatever uvicorn's types say.
-        is_serving = self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr] # as above
-        return not is_serving and now - self._idle_since > IDLE_CONNECTION_S
+        cycle: Any = self.cycle
+        return cycle is not None and not cycle.response_complete
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Set the event of `disconnect_event`."""
@@ -204,17 +199,12 @@ class Connection(HttpToolsProtocol):
         self._sender.close_soon()
 
 
-def close_all(connections: Iterable[object]) -> None:
-    """Close every connection; ignore uvicorn's other protocols."""
+def close_connections(connections: Iterable[object], overdue_at: float | None = None) -> None:
+    """Close all connections, or those that are overdue; ignore uvicorn's other protocols."""
     for connection in list(connections):
-        if isinstance(connection, Connection):
-            connection.close_soon()
-
-
-def close_overdue(connections: Iterable[object], now: float) -> None:
-    """Close the overdue connections; ignore uvicorn's other protocols."""
-    for connection in list(connections):
-        if isinstance(connection, Connection) and connection.is_overdue(now):
+        if isinstance(connection, Connection) and (
+            overdue_at is None or connection.is_overdue(overdue_at)
+        ):
             connection.close_soon()
 
 

@@ -60,7 +60,11 @@ class Htpasswd:
 
         The time for a wrong password does not depend on the name.
         """
-        self._refresh()
+        if self._stamp != _stamp(self._path):
+            try:
+                self._load()
+            except (InvalidHtpasswd, OSError) as error:
+                _log.error("the password file cannot be read again, its users stay: %s", error)
         encoded = password.encode()[:_MAX_PASSWORD]
         hashed = self._users.get(name)
         is_right = hashed is not None and self._matches(encoded, hashed)
@@ -72,15 +76,6 @@ class Htpasswd:
             self._cache.add(self._keyed_hash(name, password))
         return is_right
 
-    def _refresh(self) -> None:
-        """Read the file again if it has changed; keep the users if it cannot be read."""
-        if self._stamp == _stamp(self._path):
-            return
-        try:
-            self._load()
-        except (InvalidHtpasswd, OSError) as error:
-            _log.error("the password file cannot be read again, its users stay: %s", error)
-
     def _load(self) -> None:
         # First: a file that cannot be read is tried once.
         self._stamp = _stamp(self._path)
@@ -89,8 +84,7 @@ class Htpasswd:
         self._cache: set[bytes] = set()
 
     def _keyed_hash(self, name: str, password: str) -> bytes:
-        text = f"{name}:{password}".encode()
-        return hmac.digest(self._key, text, hashlib.sha256)
+        return hmac.digest(self._key, f"{name}:{password}".encode(), hashlib.sha256)
 
 
 def _cost(hashed: bytes) -> int:

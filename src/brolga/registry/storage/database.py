@@ -197,11 +197,13 @@ def _open(file: Path | None) -> sqlite3.Connection:
                     database.execute(statement)
                 database.execute("INSERT INTO boot VALUES (?)", (boot,))
             database.execute("COMMIT")
-        if database.execute("SELECT id FROM boot").fetchone() != (boot,):
-            raise _DamagedError("it is of the time before the machine was started")
+        tables_boot = database.execute("SELECT id FROM boot").fetchone()
     except BaseException:
         database.close()
         raise
+    if tables_boot != (boot,):
+        database.close()
+        raise _DamagedError("it is of the time before the machine was started")
     return database
 
 

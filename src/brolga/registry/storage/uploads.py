@@ -13,7 +13,7 @@ import fcntl
 import os
 import threading
 from collections import OrderedDict
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import BrolgaError, DigestMismatch
@@ -116,21 +116,22 @@ class Upload:
 
     def writer(self) -> UploadWriter:
         """Open the session for writing. Raises UploadUnknown, UploadBusy."""
-        try:
-            descriptor = self._tree.open(self.path, os.O_RDWR | os.O_APPEND)
+        with ExitStack() as stack:
             try:
+                descriptor = self._tree.open(self.path, os.O_RDWR | os.O_APPEND)
+                stack.callback(os.close, descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # The last holder may have finished the session between the open and the lock.
-                if not os.path.samestat(os.fstat(descriptor), self._tree.status(self.path)):
-                    raise FileNotFoundError
-                return UploadWriter(self.path, descriptor, self._cache, self._tree)
-            except BaseException:
-                os.close(descriptor)
-                raise
-        except BlockingIOError as error:
-            raise UploadBusy(f"another request is writing to upload {self.id}") from error
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise UploadUnknown(f"no upload {self.id}") from error
+                status = self._tree.status(self.path)
+            except BlockingIOError as error:
+                raise UploadBusy(f"another request is writing to upload {self.id}") from error
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise UploadUnknown(f"no upload {self.id}") from error
+            # The last holder may have finished the session between the open and the lock.
+            if not os.path.samestat(os.fstat(descriptor), status):
+                raise UploadUnknown(f"no upload {self.id}")
+            writer = UploadWriter(self.path, descriptor, self._cache, self._tree)
+            stack.pop_all()
+            return writer
 
 
 @asynccontextmanager

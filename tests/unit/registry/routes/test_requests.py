@@ -113,7 +113,7 @@ def test_open_writer_waits_for_the_previous_request(
 
     async def main() -> None:
         first = upload.writer()
-        asyncio.get_running_loop().call_later(0.05, first.close)
+        asyncio.get_running_loop().call_later(0.05, first.__exit__)
         async with open_writer(upload) as writer:
             assert writer is not first
         with upload.writer():
