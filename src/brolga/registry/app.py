@@ -62,9 +62,9 @@ def _no_route(request: Request, _error: Exception) -> Response:
         if route.path_regex.match(request.scope["path"]):
             allowed |= route.methods or set()
     if not allowed:
-        return error_response(404, "UNSUPPORTED", {"reason": "no such path"})
-    reason = {"reason": f"no {request.method} here"}
-    return error_response(405, "UNSUPPORTED", reason, {"Allow": ", ".join(sorted(allowed))})
+        return error_response(404, "UNSUPPORTED", "no such path")
+    allow = {"Allow": ", ".join(sorted(allowed))}
+    return error_response(405, "UNSUPPORTED", f"no {request.method} here", allow)
 
 
 class _ServerHeaders:

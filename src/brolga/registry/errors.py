@@ -15,11 +15,7 @@ from starlette.responses import JSONResponse, Response
 from brolga.disk.directory import UnsafePath
 from brolga.errors import BrolgaError, DigestMismatch, InvalidDigest, InvalidReference
 from brolga.registry.storage.layout import BrokenIndex, LayoutBusy, RepositoryUnknown
-from brolga.registry.storage.manifest_store import (
-    ManifestUnknown,
-    ReferencesUnknown,
-    SizeMismatch,
-)
+from brolga.registry.storage.manifest_store import ManifestUnknown, ReferencesUnknown, SizeMismatch
 from brolga.registry.storage.repository import BlobIsManifest, BlobUnknown
 from brolga.registry.storage.uploads import TooManyUploads, UploadBusy, UploadUnknown
 
@@ -99,10 +95,10 @@ _NOT_WRITABLE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 def error_response(
-    status: int, code: str, detail: Mapping[str, str], headers: Mapping[str, str] | None = None
+    status: int, code: str, reason: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return an error of one code (distribution-spec, Error Codes)."""
-    return _response(status, code, [detail], headers)
+    """Return an error with a code of the distribution-spec (Error Codes), and its reason."""
+    return _response(status, code, [{"reason": reason}], headers)
 
 
 def _response(
@@ -119,7 +115,7 @@ def _response(
 
 def _request_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)  # noqa: S101 - starlette looks handlers up by class
-    return error_response(error.status, error.code, {"reason": str(error)}, error.headers)
+    return error_response(error.status, error.code, str(error), error.headers)
 
 
 def _known_error(_request: Request, error: Exception) -> Response:
@@ -130,7 +126,7 @@ def _known_error(_request: Request, error: Exception) -> Response:
         # "The error MAY include a detail structure with the key "digest", including the invalid
         # digest string" (the same codes in Docker's specification)
         detail |= {"digest": error.expected, "actual": error.actual}
-    return error_response(status, code, detail)
+    return _response(status, code, [detail])
 
 
 def _references_unknown(_request: Request, error: Exception) -> Response:
@@ -151,7 +147,7 @@ def _os_error(request: Request, error: Exception) -> Response:
         return _broken(request, error)
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         _log.error("%s", error)
-        return error_response(507, "UNKNOWN", {"reason": "the registry's disk is full"})
+        return error_response(507, "UNKNOWN", "the registry's disk is full")
     if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
         if request.method in {"GET", "HEAD"}:
             return _broken(request, error)
@@ -160,8 +156,7 @@ def _os_error(request: Request, error: Exception) -> Response:
         if error.errno not in logged:
             logged.add(error.errno)
             _log.error("the registry cannot write: %s", error)
-        reason = {"reason": "the registry's disk cannot be written"}
-        return error_response(405, "UNSUPPORTED", reason)
+        return error_response(405, "UNSUPPORTED", "the registry's disk cannot be written")
     raise error
 
 
@@ -169,18 +164,18 @@ def _broken(_request: Request, error: Exception) -> Response:
     """Answer that a repository cannot be read; only the log names the file."""
     _log.error("%s", error)
     reason = "a file of this repository is broken; the registry's log says which one it is"
-    return error_response(500, "UNKNOWN", {"reason": reason})
+    return error_response(500, "UNKNOWN", reason)
 
 
 def _busy(_request: Request, error: Exception) -> Response:
     """Ask the client to retry later: another program holds the repository's lock."""
     _log.error("%s", error)
-    return error_response(503, "UNKNOWN", {"reason": str(error)}, {"Retry-After": "10"})
+    return error_response(503, "UNKNOWN", str(error), {"Retry-After": "10"})
 
 
 def _bug(_request: Request, _error: Exception) -> Response:
     """Answer any other exception; the server logs its traceback."""
-    return error_response(500, "UNKNOWN", {"reason": "the registry failed; its log says why"})
+    return error_response(500, "UNKNOWN", "the registry failed; its log says why")
 
 
 HANDLERS: Mapping[Any, ExceptionHandler] = {

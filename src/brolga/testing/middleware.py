@@ -61,8 +61,6 @@ class FaultInjection:
             Headers(scope=scope),
         )
         scope = {**scope, Exchange.SCOPE_KEY: exchange}
-        if exchange.profile is not None:
-            send = _without_server(send)
         ending = next(iter(exchange.due(faults.Ending)), None)
         body = _RequestBody(exchange, ending, receive, disconnect_event(scope))
         response = _ResponseFilter(exchange, ending, body, send)
@@ -83,17 +81,6 @@ class FaultInjection:
                 await _end(ending, exchange, scope, receive, send)
 
 
-def _without_server(send: Send) -> Send:
-    """Leave the header `Server` out, unless it is set: an emulated registry is not brolga."""
-
-    async def send_without_server(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).setdefault("Server", "")
-        await send(message)
-
-    return send_without_server
-
-
 async def _end(
     ending: faults.Ending, exchange: Exchange, scope: Scope, receive: Receive, send: Send
 ) -> None:
@@ -104,10 +91,13 @@ async def _end(
         raise Disconnect(reset=ending.reset)
     assert isinstance(ending, faults.Answer)  # noqa: S101 - the only other kind
     exchange.request.status = ending.status
-    await _response(ending, exchange.profile)(scope, receive, send)
+    response = _response(ending, exchange.profile)
+    if exchange.profile is not None:
+        response.headers.setdefault("Server", "")
+    await response(scope, receive, send)
 
 
-def _response(fault: faults.Answer, profile: Profile | None) -> ASGIApp:
+def _response(fault: faults.Answer, profile: Profile | None) -> Response:
     headers = dict(fault.headers)
     if isinstance(fault, faults.TooMany):
         date = formatdate(time.time() + fault.after_s, usegmt=True)
@@ -116,7 +106,7 @@ def _response(fault: faults.Answer, profile: Profile | None) -> ASGIApp:
         return Response(fault.body, status_code=fault.status, headers=headers)
     if profile is not None and profile.proxy_pages and isinstance(fault, faults.TooMany):
         return Response("Too Many Requests", status_code=fault.status, headers=headers)
-    return error_response(fault.status, fault.code, {"reason": "a fault that was planned"}, headers)
+    return error_response(fault.status, fault.code, "a fault that was planned", headers)
 
 
 class _ResponseFilter:
@@ -137,20 +127,19 @@ class _ResponseFilter:
         if self._hidden or self._body.is_released:
             return
         if message["type"] == "http.response.start":
-            await self._body.stall_at_end()
+            await self._body.stall(None)
             self._exchange.request.status = message["status"]
+            if self._exchange.profile is not None:  # another registry is not brolga
+                MutableHeaders(scope=message).setdefault("Server", "")
         elif self._cut is not None:
-            await self._send_up_to(self._cut, message)
+            piece = message["body"][: self._cut.at - self._sent]
+            self._sent += len(piece)
+            await self._send({**message, "body": piece, "more_body": True})
+            if self._sent == self._cut.at:
+                self._exchange.fire(self._cut)
+                raise Disconnect(reset=False)
             return
         await self._send(message)
-
-    async def _send_up_to(self, cut: faults.CutAnswer, message: Message) -> None:
-        piece = message["body"][: cut.at - self._sent]
-        self._sent += len(piece)
-        await self._send({**message, "body": piece, "more_body": True})
-        if self._sent == cut.at:
-            self._exchange.fire(cut)
-            raise Disconnect(reset=False)
 
 
 class _RequestBody:
@@ -184,13 +173,17 @@ class _RequestBody:
         if self._has_hung_up:
             raise Disconnect
 
-    async def stall(self, received: int) -> None:
-        """Wait if a stall is due after so many bytes. Raises Disconnect."""
-        await self._stall([s for s in self._stalls if s.at is not None and s.at <= received])
+    async def stall(self, received: int | None) -> None:
+        """Wait if a stall is due after so many bytes, or before the response for None.
 
-    async def stall_at_end(self) -> None:
-        """Wait if a stall is due before the response. Raises Disconnect."""
-        await self._stall([s for s in self._stalls if s.at is None])
+        Raises Disconnect.
+        """
+        for stall in list(self._stalls):
+            at_end = received is None and stall.at is None
+            if at_end or (received is not None and stall.at is not None and stall.at <= received):
+                self._stalls.remove(stall)
+                self._exchange.fire(stall)
+                await self._pause(stall.for_s)
 
     async def _messages(self) -> AsyncGenerator[Message, None]:
         """Yield the messages for the application; a released body looks as if it was cut."""
@@ -204,9 +197,11 @@ class _RequestBody:
 
     async def _pieces(self) -> AsyncGenerator[Message, None]:
         received, buffered, more = 0, b"", True
+        ending = self._ending
+        is_completed = ending is None or (ending.at is None and ending.stored is None)
         while True:
             await self.stall(received)
-            if self._ending is not None and self._ending.at == received:
+            if ending is not None and ending.at == received:
                 return
             if not buffered and more:
                 message = await self._receive()
@@ -219,24 +214,15 @@ class _RequestBody:
             buffered = buffered[len(piece) :]
             is_last = not buffered and not more
             await self._slow_down(len(piece))
-            if self._ending is None or self._ending.stored is None:
-                stored = piece
-            else:
-                stored = piece[: max(self._ending.stored - received, 0)]
+            stored = piece
+            if ending is not None and ending.stored is not None:
+                stored = piece[: max(ending.stored - received, 0)]
             received += len(piece)
             self._exchange.request.received = received
-            yield {
-                "type": "http.request",
-                "body": stored,
-                "more_body": not (is_last and self._is_completed),
-            }
+            more_body = not (is_last and is_completed)
+            yield {"type": "http.request", "body": stored, "more_body": more_body}
             if is_last:
                 return
-
-    @property
-    def _is_completed(self) -> bool:
-        """Whether the application gets the end of the body."""
-        return self._ending is None or (self._ending.at is None and self._ending.stored is None)
 
     def _bytes_to_next_fault(self, received: int) -> int | None:
         offsets = [stall.at for stall in self._stalls if stall.at is not None]
@@ -249,12 +235,6 @@ class _RequestBody:
             if count and slow not in self._exchange.request.fired:
                 self._exchange.fire(slow)
             await self._pause(count / slow.bytes_per_s)
-
-    async def _stall(self, due: list[faults.Stall]) -> None:
-        for stall in due:
-            self._stalls.remove(stall)
-            self._exchange.fire(stall)
-            await self._pause(stall.for_s)
 
     async def _pause(self, seconds: float | None) -> None:
         """Wait. Raises Disconnect if the client hangs up, or the exchange is released, before."""

@@ -96,13 +96,17 @@ class BrolgaRegistry:
 
     def blobs(self, name: str) -> dict[str, bytes]:
         """Return the blobs of a repository, by digest."""
-        files = (self.directory / name / "blobs").glob("*/*")
-        return {f"{blob.parent.name}:{blob.name}": blob.read_bytes() for blob in files}
+        from brolga.disk.layout import LayoutDirectory
+
+        paths = [path for path, _ in LayoutDirectory(self.directory / name).scan_blobs()]
+        return {f"{path.parent.name}:{path.name}": path.read_bytes() for path in paths}
 
     def uploads(self, name: str) -> dict[str, bytes]:
         """Return the bytes of the open sessions of a repository, by their ids."""
-        files = (self.directory / name / ".uploads").glob("*")
-        return {session.name: session.read_bytes() for session in files}
+        from brolga.disk.layout import LayoutDirectory
+
+        paths = [path for path, _ in LayoutDirectory(self.directory / name).scan_uploads()]
+        return {path.name: path.read_bytes() for path in paths}
 
 
 @pytest.fixture(scope="session")

@@ -72,13 +72,17 @@ class RegistryProcess:
         try:
             self.start()
         except BaseException:
-            self._close()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
         """Kill the process, and release the port."""
-        self._close()
+        self.kill()
+        for watcher in self._watchers:
+            watcher.join()
+        self._reservation.close()
+        self._records.cleanup()
 
     @property
     def fired(self) -> tuple[Fault, ...]:
@@ -144,10 +148,3 @@ class RegistryProcess:
             fired = self.fired
             if fired and isinstance(fired[-1], Kill) and fired[-1].comes_back:
                 self.start()
-
-    def _close(self) -> None:
-        self.kill()
-        for watcher in self._watchers:
-            watcher.join()
-        self._reservation.close()
-        self._records.cleanup()

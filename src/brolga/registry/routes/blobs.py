@@ -39,7 +39,7 @@ async def pull(request: Request) -> Response:
     repo = requests.repo(request)
     file = repo.blob(digest)
     if request.method == "HEAD" and not request.app.state.options.read_only:
-        repo.touch(digest)  # the client may skip its upload
+        repo.layout.touch_blob(digest)  # the client may skip its upload
     return file_response(request, digest, file, "application/octet-stream")
 
 

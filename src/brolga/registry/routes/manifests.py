@@ -94,7 +94,7 @@ def _reference(request: Request, repo: Repo) -> tuple[Digest | None, str | None]
     try:
         return requests.digest_or_tag(request)
     except InvalidReference as error:
-        repo.require()
+        repo.layout.require()
         raise ManifestUnknown(str(error)) from error
 
 

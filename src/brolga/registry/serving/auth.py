@@ -50,9 +50,11 @@ class HostCheck:
         host, origin = headers.get("host", ""), headers.get("origin")
         app = self._app
         if self._hosts is not None and not _is_local(host, self._hosts):
-            app = _forbidden(f"the Host {excerpt(host)} is not local; --allow-host adds it")
+            reason = f"the Host {excerpt(host)} is not local; --allow-host adds it"
+            app = error_response(403, "DENIED", reason)
         elif origin is not None and origin != f"{scope['scheme']}://{host}":
-            app = _forbidden(f"the request comes from a page of {excerpt(origin)}")
+            reason = f"the request comes from a page of {excerpt(origin)}"
+            app = error_response(403, "DENIED", reason)
         await app(scope, receive, send)
 
 
@@ -70,10 +72,6 @@ def _is_local(host: str, allowed: tuple[str, ...]) -> bool:
     return True
 
 
-def _forbidden(reason: str) -> ASGIApp:
-    return error_response(403, "DENIED", {"reason": reason})
-
-
 class Authentication:
     """Require Basic credentials that are in the htpasswd file."""
 
@@ -84,18 +82,16 @@ class Authentication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer 401, or 429 if too many logins are pending."""
+        app = self._app
         try:
-            is_known = await self._is_known(scope)
+            if not await self._is_known(scope):
+                app = error_response(401, "UNAUTHORIZED", "name and password, please", _CHALLENGE)
         except TooManyLogins:
-            reason = {"reason": "too many passwords wait to be checked"}
+            reason = "too many passwords wait to be checked"
             app = error_response(429, "TOOMANYREQUESTS", reason, {"Retry-After": "1"})
-            await app(scope, receive, send)
         except ClientGone:
-            pass
-        else:
-            reason = {"reason": "name and password, please"}
-            unauthorized = error_response(401, "UNAUTHORIZED", reason, _CHALLENGE)
-            await (self._app if is_known else unauthorized)(scope, receive, send)
+            return
+        await app(scope, receive, send)
 
     async def _is_known(self, scope: Scope) -> bool:
         credentials = _parse_credentials(Headers(scope=scope).get("authorization", ""))
@@ -130,9 +126,8 @@ class ReadOnly:
         """Pass a request on, or answer 405 ("If manifest deletion is disabled, ...")."""
         app = self._app
         if scope["method"] not in _SAFE_METHODS:
-            reason = {"reason": "this registry is read-only"}
             allow = {"Allow": ", ".join(sorted(_SAFE_METHODS))}
-            app = error_response(405, "UNSUPPORTED", reason, allow)
+            app = error_response(405, "UNSUPPORTED", "this registry is read-only", allow)
         await app(scope, receive, send)
 
 

@@ -92,7 +92,7 @@ class Emulation:
             profile=exchange.profile or _OWN,
             session=exchange.sessions.setdefault(upload.id, session) if upload else session,
             size=size,
-            exists=repo is not None and (self._injector.exists(repo.name) or repo.exists()),
+            exists=repo is not None and (self._injector.exists(repo.name) or repo.layout.exists()),
             now=now,
         )
 
@@ -134,7 +134,7 @@ async def _reject_stale(
         if fault is not None:
             exchange.fire(fault)
         await discard(upload)
-    reason = {"reason": "the session is not where this Location has it"}
+    reason = "the session is not where this Location has it"
     return error_response(404, "BLOB_UPLOAD_INVALID", reason)
 
 

@@ -193,4 +193,4 @@ def reject(profile: Profile, status: int, code: str, reason: str) -> Response:
     """Return the response of an error: the spec's, or a proxy's page."""
     if profile.proxy_pages and status in _PROXY_STATUSES:
         return Response(_PAGE % status, status_code=status, media_type="text/html")
-    return error_response(status, code, {"reason": reason})
+    return error_response(status, code, reason)

@@ -80,4 +80,4 @@ def _unauthorized(scope: Scope) -> ASGIApp:
     host = Headers(scope=scope).get("host", "localhost")
     realm = f"{scope['scheme']}://{host}/token"
     challenge = {"WWW-Authenticate": f'Bearer realm="{realm}",service="brolga"'}
-    return error_response(401, "UNAUTHORIZED", {"reason": "a token that lives, please"}, challenge)
+    return error_response(401, "UNAUTHORIZED", "a live token, please", challenge)

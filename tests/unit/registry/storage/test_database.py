@@ -197,7 +197,7 @@ def test_temporary_files_are_deleted_with_the_registry(
     elsewhere.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
     databases = Databases(read_only=True)
-    databases.run(repo._layout, lambda _: None)
+    databases.run(repo.layout, lambda _: None)
     assert len(list(elsewhere.iterdir())) == 1
     del databases
     assert list(elsewhere.iterdir()) == []

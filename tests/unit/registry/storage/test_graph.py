@@ -114,7 +114,7 @@ def referrers(repo: Repo, digest: Digest, **query: Any) -> list[dict[str, Any]]:
 
 def is_current(repo: Repo) -> bool:
     try:
-        ManifestStore(repo._layout, repo.manifests._databases, may_update=False).tags()
+        ManifestStore(repo.layout, repo.manifests._databases, may_update=False).tags()
     except IndexStale:
         return False
     return True
@@ -336,7 +336,7 @@ def test_record_stores_sizes_and_times(repo: Repo, written: Written) -> None:
     def kept(database: sqlite3.Connection) -> Any:
         return database.execute("SELECT size, content_size, stored_s FROM manifest").fetchone()
 
-    assert repo.manifests._databases.run(repo._layout, kept) == (A[0].size, 2, 5.0)
+    assert repo.manifests._databases.run(repo.layout, kept) == (A[0].size, 2, 5.0)
 
 
 def test_update_stores_repeated_manifest_once(repo: Repo, written: Written) -> None:
@@ -349,4 +349,4 @@ def test_update_stores_repeated_manifest_once(repo: Repo, written: Written) -> N
     def count(database: sqlite3.Connection) -> Any:
         return database.execute("SELECT COUNT(*) FROM child").fetchone()
 
-    assert repo.manifests._databases.run(repo._layout, count) == (1,)
+    assert repo.manifests._databases.run(repo.layout, count) == (1,)

@@ -89,7 +89,7 @@ def test_commit_of_wrong_bytes_creates_no_repository(repo: Repo) -> None:
     with repo.start_upload().writer() as writer, pytest.raises(DigestMismatch):
         repo.commit(writer, Digest.of(b"other"))
     with pytest.raises(RepositoryUnknown):
-        repo.require()
+        repo.layout.require()
 
 
 def test_missing_items_raise(repo: Repo) -> None:
@@ -157,8 +157,8 @@ def test_put_from_many_threads_keeps_all_tags(repo: Repo, tmp_path: Path) -> Non
 def test_remove_empty_keeps_locked_directory(repo: Repo, tmp_path: Path) -> None:
     """A first push fails while another one holds the lock: both would lock a directory each."""
     other = Store(tmp_path).repo(Repository("localhost", "a/b"))
-    repo._layout.tree.make(repo._layout.uploads)
-    with repo._layout.lock():
+    repo.layout.tree.make(repo.layout.uploads)
+    with repo.layout.lock():
         before = (tmp_path / "a/b").stat()
         with pytest.raises(LayoutBusy):
             other.manifests.put(BODY, MANIFEST, ["x"])
@@ -333,7 +333,7 @@ def test_mount_returns_false_without_hard_links(
         assert not target.mount(digest, source)
     assert not (tmp_path / "target").exists()
     with pytest.raises(RepositoryUnknown):
-        target.require()
+        target.layout.require()
     assert target.mount(digest, source)
     assert target.mount(digest, source)
 
