@@ -9,7 +9,7 @@ import errno
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from brolga.disk.directory import UnsafePath
@@ -22,7 +22,6 @@ from brolga.registry.storage.uploads import TooManyUploads, UploadBusy, UploadUn
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from starlette.requests import Request
     from starlette.types import ExceptionHandler
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from brolga.registry.storage.store import Store
 from brolga.testing.faults import Fault, FaultPlan, Kill, StaleState
-from brolga.testing.locations import OWN_PATH, parse_session_path, to_own_path
 from brolga.testing.run import RecordedRequest, Run, kind_of
+from brolga.testing.sessions import OWN_PATH, parse_session_path, to_own_path
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Event

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brolga.errors import BrolgaError
-from brolga.testing.faults import Kill
+from brolga.testing.faults import Fault, FaultPlan, Kill
 from brolga.testing.run import Run
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
-    from brolga.testing.faults import Fault, FaultPlan
     from brolga.testing.registries import Profile
 
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from brolga.registry.errors import BodyTooLong, RequestError
 from brolga.registry.routes import requests
 from brolga.registry.storage.uploads import DEFAULT_ALGORITHM, UploadBusy, open_writer
-from brolga.spec.digest import hasher
+from brolga.spec.digest import Digest, hasher
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from brolga.registry.options import Options
     from brolga.registry.storage.repository import Repo
     from brolga.registry.storage.uploads import Upload, UploadWriter
-    from brolga.spec.digest import Digest
 
 
 # "It MUST match the following regular expression" (distribution-spec, Pushing a blob in chunks)

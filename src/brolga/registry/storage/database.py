@@ -27,13 +27,12 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from brolga.disk.directory import UnsafePath
+from brolga.disk.directory import Directory, UnsafePath
 from brolga.disk.layout import DATABASE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from brolga.disk.directory import Directory
     from brolga.registry.storage.layout import Layout
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, TypeVar
 from brolga.errors import BrolgaError
 from brolga.registry.storage.graph import Graph, Referrer, transaction
 from brolga.registry.storage.index import Index, index_memory
-from brolga.registry.storage.layout import LayoutBusy
+from brolga.registry.storage.layout import Layout, LayoutBusy
 from brolga.registry.storage.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from brolga.registry.storage.database import Databases
-    from brolga.registry.storage.layout import Layout
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
 

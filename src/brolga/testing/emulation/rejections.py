@@ -11,11 +11,13 @@ from urllib.parse import parse_qs
 from starlette.responses import Response
 
 from brolga.registry.errors import error_response
-from brolga.testing.locations import OWN_PATH, parse_session_path
+from brolga.testing.sessions import OWN_PATH, parse_session_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from brolga.registry.storage.repository import Repo
+    from brolga.registry.storage.uploads import Upload
     from brolga.testing.registries import Profile
     from brolga.testing.run import Session
 
@@ -30,10 +32,12 @@ _PAGE: Final = "<html><body><center><h1>%d</h1></center></body></html>"
 class RequestFacts:
     """The facts of a request that a rule may need.
 
-    `path` is the registry's own, `request_path` the one that the client sent, at `origin`. `size`
-    is how many bytes the session has stored.
+    `path` is the registry's own, `request_path` the one that the client sent, at `origin`. `upload`
+    is None if the session does not exist; `size` is how many bytes it has stored.
     """
 
+    repo: Repo | None
+    upload: Upload | None
     kind: str
     origin: str
     request_path: str

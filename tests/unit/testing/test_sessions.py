@@ -6,7 +6,7 @@ from urllib.parse import urljoin
 
 import pytest
 
-from brolga.testing.locations import (
+from brolga.testing.sessions import (
     OWN_PATH,
     convert_location,
     parse_session_path,
