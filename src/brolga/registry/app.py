@@ -51,6 +51,14 @@ _TABLE: tuple[tuple[str, str, Callable[[Request], Awaitable[Response]]], ...] = 
     ("GET", "/v2/{name:path}/tags/list", listings.tags),
     ("GET", "/v2/{name:path}/referrers/{digest}", listings.referrers),
 )
+# Of every response. A client chooses what it pushes, and its media type: no browser may run it as a
+# page of this host.
+_HEADERS: Final = {
+    "Docker-Distribution-API-Version": "registry/2.0",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "Content-Disposition": "attachment",
+}
 _ROUTES: Final = [Route(path, handler, methods=[method]) for method, path, handler in _TABLE]
 
 
@@ -67,11 +75,7 @@ def _no_route(request: Request, _error: Exception) -> Response:
 
 
 class _ServerHeaders:
-    """Add the headers of every response.
-
-    A client chooses what it pushes, and its media type: no browser may run it as a page of this
-    host. A middleware may set another `Server`, or an empty one, which is left out.
-    """
+    """Add `_HEADERS`, and `Server` unless a middleware has set it; an empty one is left out."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -80,12 +84,7 @@ class _ServerHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers["Docker-Distribution-API-Version"] = "registry/2.0"
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers["Content-Security-Policy"] = (
-                    "default-src 'none'; frame-ancestors 'none'; sandbox"
-                )
-                headers["Content-Disposition"] = "attachment"
+                headers.update(_HEADERS)
                 if not headers.setdefault("Server", f"brolga/{__version__}"):
                     del headers["Server"]
             await send(message)

@@ -59,6 +59,9 @@ _TABLE: Mapping[type, tuple[int, str]] = {
     BodyTooLong: (413, "SIZE_INVALID"),
     BodyStalled: (408, "BLOB_UPLOAD_INVALID"),
     SizeMismatch: (400, "SIZE_INVALID"),
+    # The push of a manifest "MUST result in one or more `MANIFEST_BLOB_UNKNOWN` errors" then; its
+    # status is 404 (distribution-spec, Endpoints, end-7a).
+    ReferencesUnknown: (404, "MANIFEST_BLOB_UNKNOWN"),
     InvalidReference: (400, "NAME_INVALID"),
     InvalidDigest: (400, "DIGEST_INVALID"),
     DigestMismatch: (400, "DIGEST_INVALID"),
@@ -120,23 +123,14 @@ def _request_error(_request: Request, error: Exception) -> Response:
 def _known_error(_request: Request, error: Exception) -> Response:
     """Return the response in the table for an error's class."""
     status, code = next(_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE)
-    detail = {"reason": str(error)}
+    details = [{"reason": str(error)}]
     if isinstance(error, DigestMismatch):
         # "The error MAY include a detail structure with the key "digest", including the invalid
         # digest string" (the same codes in Docker's specification)
-        detail |= {"digest": error.expected, "actual": error.actual}
-    return _response(status, code, [detail])
-
-
-def _references_unknown(_request: Request, error: Exception) -> Response:
-    """Name the missing references of a manifest.
-
-    "it MUST result in one or more `MANIFEST_BLOB_UNKNOWN` errors" (distribution-spec, Push); the
-    status for a manifest with missing references is 404 (Endpoints, end-7a).
-    """
-    assert isinstance(error, ReferencesUnknown)  # noqa: S101 - starlette looks handlers up by class
-    details = [{"digest": str(missing.digest)} for missing in error.missing[:_MAX_MISSING]]
-    return _response(404, "MANIFEST_BLOB_UNKNOWN", details)
+        details[0] |= {"digest": error.expected, "actual": error.actual}
+    elif isinstance(error, ReferencesUnknown):
+        details = [{"digest": str(missing.digest)} for missing in error.missing[:_MAX_MISSING]]
+    return _response(status, code, details)
 
 
 def _os_error(request: Request, error: Exception) -> Response:
@@ -179,7 +173,6 @@ def _bug(_request: Request, _error: Exception) -> Response:
 
 HANDLERS: Mapping[Any, ExceptionHandler] = {
     RequestError: _request_error,
-    ReferencesUnknown: _references_unknown,
     **dict.fromkeys(_TABLE, _known_error),
     ClientDisconnect: lambda _request, _error: Response(status_code=400),  # it will not read it
     BrokenIndex: _broken,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from brolga.registry.app import create_app
@@ -30,9 +31,8 @@ def serve(  # noqa: PLR0913 - the settings of the command
 ) -> None:
     """Serve until SIGINT or SIGTERM; call `on_ready` with `host:port` once requests are accepted.
 
-    The soft limit of open files is raised. Port 0 is a free one. Raises NotLoopback;
-    InvalidHtpasswd; InvalidTls; OSError for an address that is taken, a directory that cannot be
-    created or a file that cannot be read.
+    The soft limit of open files is raised. Port 0 is a free one. Raises NotLoopback,
+    InvalidHtpasswd, InvalidTls, and OSError for an address, a directory or a file.
     """
     options = options or Options()
     raise_nofile_limit()
@@ -49,30 +49,24 @@ def running(
 ) -> Iterator[str]:
     """Serve from a thread of this process; yields `127.0.0.1:PORT`. Raises as `serve` does."""
     options = options or Options()
-    addresses: list[str] = []
-    settled = threading.Event()
-
-    def on_ready(address: str) -> None:
-        addresses.append(address)
-        settled.set()
-
+    started: SimpleQueue[str | None] = SimpleQueue()
     with listen("127.0.0.1", 0, options) as listener:
         app = create_app(Path(directory), options, middleware)
-        server = Server(app, listener, on_ready, options)
+        server = Server(app, listener, started.put, options)
 
         def run() -> None:
             try:
                 server.run([listener])
             finally:
-                settled.set()
+                started.put(None)
 
         thread = threading.Thread(target=run, name="brolga-registry")
         thread.start()
         try:
-            settled.wait()
-            if not addresses:
+            address = started.get()
+            if address is None:
                 raise RuntimeError("the registry did not start")
-            yield addresses[0]
+            yield address
         finally:
             server.should_exit = True
             thread.join()

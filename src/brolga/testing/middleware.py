@@ -1,8 +1,11 @@
 """The faults of a request, injected into its body and its response by ASGI middleware.
 
-The body is passed on in pieces that end at each byte where a fault is due. If a fault ends the
-request, the application sees that the client hung up, and finishes first: what is stored is on disk
-before the client sees the fault, so a test need not wait.
+    injector = Injector(FaultPlan(Cut(at=5)), profile="zot")
+    app = create_app(directory, Options(), middleware=fault_middleware(injector))
+
+`FaultInjection` passes the body on in pieces that end at each byte with a due fault. If a fault ends
+the request, the registry sees that the client hung up, and finishes first: what is stored is on disk
+before the client sees the fault. `TokenAuthentication` and `Emulation` then emulate its profile.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ _DISCONNECT: Final = {"type": "http.disconnect"}
 
 
 def fault_middleware(injector: Injector) -> list[Middleware]:
-    """Return the middleware that injects the faults of an injector, and emulates its profile."""
+    """Return the middleware for `create_app`, `serve` or `running`, outermost first."""
     kinds = (FaultInjection, TokenAuthentication, Emulation)
     return [Middleware(kind, injector=injector) for kind in kinds]
 
@@ -174,13 +177,10 @@ class _RequestBody:
             raise Disconnect
 
     async def stall(self, received: int | None) -> None:
-        """Wait if a stall is due after so many bytes, or before the response for None.
-
-        Raises Disconnect.
-        """
+        """Wait if a stall is due after so many bytes; None is before the response."""
         for stall in list(self._stalls):
-            at_end = received is None and stall.at is None
-            if at_end or (received is not None and stall.at is not None and stall.at <= received):
+            is_due = received is None if stall.at is None else stall.at <= (received or 0)
+            if is_due:
                 self._stalls.remove(stall)
                 self._exchange.fire(stall)
                 await self._pause(stall.for_s)
@@ -213,7 +213,10 @@ class _RequestBody:
             piece = buffered[: self._bytes_to_next_fault(received)]
             buffered = buffered[len(piece) :]
             is_last = not buffered and not more
-            await self._slow_down(len(piece))
+            for slow in self._slow:
+                if piece and slow not in self._exchange.request.fired:
+                    self._exchange.fire(slow)
+                await self._pause(len(piece) / slow.bytes_per_s)
             stored = piece
             if ending is not None and ending.stored is not None:
                 stored = piece[: max(ending.stored - received, 0)]
@@ -229,12 +232,6 @@ class _RequestBody:
         if self._ending is not None and self._ending.at is not None:
             offsets.append(self._ending.at)
         return min((offset - received for offset in offsets), default=None)
-
-    async def _slow_down(self, count: int) -> None:
-        for slow in self._slow:
-            if count and slow not in self._exchange.request.fired:
-                self._exchange.fire(slow)
-            await self._pause(count / slow.bytes_per_s)
 
     async def _pause(self, seconds: float | None) -> None:
         """Wait. Raises Disconnect if the client hangs up, or the exchange is released, before."""

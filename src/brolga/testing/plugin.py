@@ -52,19 +52,13 @@ class BrolgaRegistry:
         return f"{self.address}/{name}"
 
     def use(self, *, profile: Profile | str | None = None, faults: FaultPlan | None = None) -> None:
-        """Replace the profile and the faults, and restart the counts; the contents stay.
-
-        Raises ValueError for an unknown profile.
-        """
+        """Replace the profile and the faults, and restart the counts; the contents stay."""
         self._injector.use(faults, profile)
 
     def clear(
         self, *, profile: Profile | str | None = None, faults: FaultPlan | None = None
     ) -> None:
-        """Do as `use`, and delete the contents: for a test that draws many cases.
-
-        Raises ValueError for an unknown profile.
-        """
+        """Do as `use`, and delete the contents: for a test that draws many cases."""
         self.use(profile=profile, faults=faults)
         shutil.rmtree(self.directory, ignore_errors=True)
         self._injector.use_directory(self.directory)

@@ -34,12 +34,9 @@ class StartError(BrolgaError):
 class RegistryProcess:
     """`brolga registry serve DIRECTORY`, with further arguments; a context manager.
 
-    `plan` and `profile` are those of an `Injector`, and survive the process: a restarted one
-    continues them. After a `Kill` of the plan the process is restarted at once, if the fault says
-    so.
-
-    `address` is `127.0.0.1:PORT`, the same after each start. Raises ValueError for an unknown
-    profile.
+    `plan` and `profile` are those of an `Injector`; a restarted process continues them. After a
+    `Kill` of the plan the process is restarted at once, if the fault says so. `address` is
+    `127.0.0.1:PORT`, the same after each start. Raises ValueError for an unknown profile.
     """
 
     def __init__(
@@ -94,10 +91,7 @@ class RegistryProcess:
         return Run.load(self._record).pending
 
     def start(self) -> None:
-        """Start the process if it is not running; return when it accepts requests.
-
-        Raises StartError, OSError.
-        """
+        """Start the process if it is not running; wait until it serves. Raises StartError."""
         with self._lock:
             if self._process is not None:
                 return

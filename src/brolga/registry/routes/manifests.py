@@ -13,16 +13,11 @@ from brolga.errors import InvalidReference
 from brolga.registry.errors import BodyTooLong, RequestError
 from brolga.registry.routes import requests
 from brolga.registry.routes.blobs import file_response
-from brolga.registry.storage.manifest import (
-    MAX_MANIFEST_SIZE,
-    Manifest,
-    detect_media_type,
-    parse_manifest,
-)
+from brolga.registry.storage.manifest import Manifest, detect_media_type, parse_manifest
 from brolga.registry.storage.manifest_store import ManifestUnknown
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
-from brolga.spec.json import decode
+from brolga.spec.json import MAX_SIZE, decode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,11 +113,11 @@ async def _receive(request: Request, file: IO[bytes]) -> None:
     this limit with a response code `413 Payload Too Large`" (distribution-spec, Pushing Manifests).
     """
     idle_s = request.app.state.options.idle_s
-    blocks = requests.limit_body(request.stream(), MAX_MANIFEST_SIZE, idle_s)
+    blocks = requests.limit_body(request.stream(), MAX_SIZE, idle_s)
     try:
         await requests.write_body(blocks, file.write)
     except BodyTooLong as error:
-        raise _invalid(f"a manifest has at most {MAX_MANIFEST_SIZE} bytes", 413) from error
+        raise _invalid(f"a manifest has at most {MAX_SIZE} bytes", 413) from error
 
 
 def _parse(

@@ -56,10 +56,7 @@ def mount_source(request: Request) -> Repo | None:
 
 
 def parse_digest(text: str) -> Digest:
-    """Parse a digest of a supported algorithm (image-spec descriptor.md, Digests).
-
-    Raises InvalidDigest.
-    """
+    """Parse a digest of a supported algorithm (image-spec descriptor.md, Digests)."""
     digest = Digest.parse(text)
     hasher(digest.algorithm)
     return digest

@@ -153,18 +153,20 @@ class LoginQueue:
         self._pending: dict[str, list[asyncio.Future[bool]]] = {}  # by address, the next first
 
     async def check(self, address: str, name: str, password: str, gone: asyncio.Event) -> bool:
-        """Return whether a password is right; `gone` is set when the client has left.
-
-        Raises ClientGone, TooManyLogins.
-        """
-        turn = asyncio.get_running_loop().create_future()
+        """Return whether a password is right. Raises ClientGone, TooManyLogins."""
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        leaving = asyncio.ensure_future(gone.wait())
+        either: set[asyncio.Future[bool] | asyncio.Future[Literal[True]]] = {turn, leaving}
         self._enter(address, turn)
         try:
-            await _wait_for_turn(turn, gone)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not turn.done():
+                raise ClientGone
             if not turn.result():
                 raise TooManyLogins
             return await asyncio.to_thread(self._check, name, password)
         finally:
+            leaving.cancel()
             self._leave(address, turn)
 
     def _enter(self, address: str, turn: asyncio.Future[bool]) -> None:
@@ -191,15 +193,3 @@ class LoginQueue:
                 turns.pop().set_result(True)
                 if turns:
                     self._pending[address] = turns  # behind the other addresses
-
-
-async def _wait_for_turn(turn: asyncio.Future[bool], gone: asyncio.Event) -> None:
-    """Wait for a turn. Raises ClientGone if the client leaves before."""
-    leaving = asyncio.ensure_future(gone.wait())
-    either: set[asyncio.Future[bool] | asyncio.Future[Literal[True]]] = {turn, leaving}
-    try:
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        leaving.cancel()
-    if not turn.done():
-        raise ClientGone

@@ -6,7 +6,7 @@ import asyncio
 import resource
 import socket
 import struct
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -38,17 +38,11 @@ _FAST_S: Final = 1.0
 # struct linger: on, no time (socket(7)).
 _LINGER_NONE: Final = struct.pack("ii", 1, 0)
 
-_NO_UPGRADE: Final = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-
-_TOO_LARGE: Final = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"content-length: 0\r\nconnection: close\r\n\r\n"
-)
-
-_TOO_MANY: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\n"
-    b"retry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-)
+# The responses before a connection is closed.
+_CLOSE: Final = b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_NO_UPGRADE: Final = _CLOSE % b"400 Bad Request"
+_TOO_LARGE: Final = _CLOSE % b"431 Request Header Fields Too Large"
+_TOO_MANY: Final = _CLOSE % b"503 Service Unavailable\r\nretry-after: 1"
 
 # With more, memory would be short before descriptors are.
 _MAX_CONNECTIONS: Final = 4096
@@ -83,10 +77,7 @@ def disconnect_event(scope: Scope) -> asyncio.Event:
 
 
 def connection_limits() -> tuple[int, int]:
-    """Return how many connections are served at once, and how many may wait to be accepted.
-
-    The file descriptors of the process bound both (getrlimit(2)).
-    """
+    """Return how many connections may be served, and how many may wait (getrlimit(2))."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return _MAX_CONNECTIONS, _MAX_BACKLOG
@@ -265,8 +256,15 @@ class _Sender:
         offset, end = message["offset"], message["offset"] + message["count"]
         size = _SLICE
         while offset < end:
+            if self._transport.is_closing():
+                raise OSError("the client is gone")
             begin, count = loop.time(), min(size, end - offset)
-            sent = await self._send_slice(message["file"], offset, count)
+            async with asyncio.timeout(self._idle_s) as timeout:
+                self._file_timeout = timeout
+                try:
+                    sent = await loop.sendfile(self._transport, message["file"], offset, count)
+                finally:
+                    self._file_timeout = None
             if not sent:
                 raise OSError("the file is shorter than it was")
             offset += sent
@@ -275,15 +273,3 @@ class _Sender:
         # The bytes went past uvicorn, which counts them: its `send` is a method of the response.
         send.__self__.expected_content_length -= message["count"]  # type: ignore[attr-defined] # a bound method
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _send_slice(self, file: BinaryIO, offset: int, count: int) -> int:
-        """Send bytes within the idle time. Raises OSError."""
-        if self._transport.is_closing():
-            raise OSError("the client is gone")
-        async with asyncio.timeout(self._idle_s) as timeout:
-            self._file_timeout = timeout
-            try:
-                loop = asyncio.get_running_loop()
-                return await loop.sendfile(self._transport, file, offset, count)
-            finally:
-                self._file_timeout = None

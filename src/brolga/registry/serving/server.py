@@ -84,10 +84,7 @@ def _check_tls(cert: Path, key: Path | None) -> None:
 
 
 def listen(host: str, port: int, options: Options) -> socket.socket:
-    """Listen on an address that only permitted clients can reach.
-
-    Raises NotLoopback; InvalidTls for files of `options` that the server cannot use; OSError.
-    """
+    """Listen on an address that only permitted clients reach. Raises NotLoopback, InvalidTls."""
     if options.tls_cert is not None:
         _check_tls(options.tls_cert, options.tls_key)
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

@@ -29,10 +29,7 @@ _large_index_lock = threading.Lock()
 
 
 class Index:
-    """The parsed text of the file at `path`; `put`, `untag` and `remove` change it.
-
-    Raises BrokenIndex.
-    """
+    """A parsed index.json; `put`, `untag` and `remove` change it. Raises BrokenIndex."""
 
     def __init__(self, text: bytes = EMPTY_INDEX, path: Path | None = None) -> None:
         try:

@@ -68,10 +68,7 @@ class Layout(LayoutDirectory):
         return None
 
     def read_index(self) -> tuple[os.stat_result | None, bytes]:
-        """Return the status of index.json, None if it is missing, and its text.
-
-        Raises BrokenIndex.
-        """
+        """Return the status of index.json, None if it is missing, and its text."""
         try:
             with self.tree.open_file(self.index) as file:
                 status, text = os.fstat(file.fileno()), file.read(MAX_INDEX_SIZE + 1)

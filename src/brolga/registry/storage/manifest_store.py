@@ -116,10 +116,7 @@ class ManifestStore:
         return self._query(lambda graph: graph.find(digest)) is not None
 
     def tags(self, last: str | None = None, count: int = -1) -> list[str]:
-        """Return `count` tags after `last` in case-insensitive order; all if it is negative.
-
-        Raises RepositoryUnknown.
-        """
+        """Return `count` tags after `last` in case-insensitive order; all if it is negative."""
         return self._query(lambda graph: graph.tags(last, count))
 
     def untag(self, tag: str) -> None:
@@ -168,10 +165,7 @@ class ManifestStore:
         return self._query(page)
 
     def _query(self, query: Callable[[Graph], _T]) -> _T:
-        """Query the graph of the current layout; update it first if it is stale.
-
-        Raises RepositoryUnknown, BrokenIndex, LayoutBusy, IndexStale.
-        """
+        """Query the graph of the layout; update it first if it is stale. Raises IndexStale."""
         self._layout.require()
 
         def work(database: sqlite3.Connection) -> _T:

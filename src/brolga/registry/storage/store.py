@@ -40,10 +40,7 @@ class Store:
         self._shared = SharedState(Databases(read_only=read_only))
 
     def repo(self, repository: Repository) -> Repo:
-        """Return a repository, which need not exist.
-
-        Raises InvalidReference if its directory would be inside another repository's layout.
-        """
+        """Return a repository, which need not exist. Raises InvalidReference if it is reserved."""
         reserved = sorted(LAYOUT_NAMES.intersection(repository.path.split("/")))
         if reserved:
             raise InvalidReference(
@@ -71,8 +68,7 @@ class Store:
     def expire(self, age_s: float) -> None:
         """Delete the sessions to which nothing was written for `age_s` seconds.
 
-        Directories of repositories without content are deleted too. A read-only disk is logged
-        once.
+        Repositories without content are deleted too. A read-only disk is logged once.
         """
         limit, left = time.time() - age_s, 0
         try:

@@ -136,10 +136,7 @@ class Upload:
 
 @asynccontextmanager
 async def open_writer(upload: Upload) -> AsyncIterator[UploadWriter]:
-    """Open a session for writing, after a short wait for the request before this one.
-
-    Raises UploadUnknown, and UploadBusy if another request is still writing.
-    """
+    """Open a session for writing, after a short wait for another writer. Raises UploadBusy."""
     for _ in range(round(_WAIT_S / _POLL_S)):
         with suppress(UploadBusy):
             writer = upload.writer()
@@ -187,10 +184,7 @@ class UploadWriter:
             self._hasher = hasher(algorithm)
 
     def write(self, block: bytes | bytearray) -> None:
-        """Append bytes to the file and to the hash. Raises OSError.
-
-        After an error the size is still that of the file.
-        """
+        """Append bytes to the file and to the hash. After an error, `size` is still the file's."""
         with self._lock, memoryview(block) as view:
             done = 0
             while done < len(view):
@@ -226,12 +220,8 @@ class UploadWriter:
             )
 
     def commit(self, target: Path) -> None:
-        """Move the file to its place as a blob, atomically.
-
-        Its modification time is set to now: the session may be old, and age-based GC must not
-        delete the new blob.
-        """
-        os.utime(self._descriptor)
+        """Move the file to its place as a blob, atomically."""
+        os.utime(self._descriptor)  # age-based GC must not delete a new blob of an old session
         # If the blob exists already, the same bytes replace it.
         self._tree.move(self._descriptor, self._path, target)
 

@@ -61,7 +61,11 @@ class Emulation:
                 facts.length is not None and facts.length < facts.profile.chunk_min
             )
         facts = _resolve_digest_tag(facts)
-        await self._app(_own_scope(facts, scope), body.receive, converter.send)
+        headers = scope["headers"]
+        if facts.is_stream or facts.profile.content_range == "overlap":
+            headers = [(name, value) for name, value in headers if name != b"content-range"]
+        path = {"path": facts.path, "raw_path": facts.path.encode()}
+        await self._app({**scope, **path, "headers": headers}, body.receive, converter.send)
         if body.is_rejected:
             await _reject_body(facts, body)(scope, receive, converter.convert)
 
@@ -105,13 +109,6 @@ async def _reject_stale(exchange: Exchange, facts: RequestFacts) -> Response | N
         await discard(facts.upload)
     reason = "the session is not where this Location has it"
     return error_response(404, "BLOB_UPLOAD_INVALID", reason)
-
-
-def _own_scope(facts: RequestFacts, scope: Scope) -> Scope:
-    headers = scope["headers"]
-    if facts.is_stream or facts.profile.content_range == "overlap":
-        headers = [(name, value) for name, value in headers if name != b"content-range"]
-    return {**scope, "path": facts.path, "raw_path": facts.path.encode(), "headers": headers}
 
 
 def _resolve_digest_tag(facts: RequestFacts) -> RequestFacts:
