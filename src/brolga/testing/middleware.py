@@ -3,9 +3,9 @@
     injector = Injector(FaultPlan(Cut(at=5)), profile="zot")
     app = create_app(directory, Options(), middleware=fault_middleware(injector))
 
-`FaultInjection` passes the body on in pieces that end at each byte with a due fault. If a fault ends
-the request, the registry sees that the client hung up, and finishes first: what is stored is on disk
-before the client sees the fault. `TokenAuthentication` and `Emulation` then emulate its profile.
+`FaultInjection` passes the body on in pieces, which end at each byte with a due fault. If a fault
+ends the request, the registry sees that the client hung up, and finishes first: what is stored is
+on disk before the client sees the fault. The other two emulate the profile.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ class FaultInjection:
             Headers(scope=scope),
         )
         scope = {**scope, Exchange.SCOPE_KEY: exchange}
-        ending = next(iter(exchange.due(faults.Ending)), None)
-        body = _RequestBody(exchange, ending, receive, disconnect_event(scope))
-        response = _ResponseFilter(exchange, ending, body, send)
+        ending = exchange.ending
+        body = _RequestBody(exchange, receive, disconnect_event(scope))
+        response = _ResponseFilter(exchange, body, send)
         if exchange.due(faults.CutAnswer):
             # Its bytes must pass through here.
             scope["extensions"] = {**scope.get("extensions", {})}
@@ -115,19 +115,16 @@ def _response(fault: faults.Answer, profile: Profile | None) -> Response:
 class _ResponseFilter:
     """The response: recorded, cut, or hidden by the fault that ends its request."""
 
-    def __init__(
-        self, exchange: Exchange, ending: faults.Ending | None, body: _RequestBody, send: Send
-    ) -> None:
+    def __init__(self, exchange: Exchange, body: _RequestBody, send: Send) -> None:
         self._exchange = exchange
         self._body = body
-        self._hidden = ending is not None
         self._cut = next(iter(exchange.due(faults.CutAnswer)), None)
         self._sent = 0
         self._send = send
 
     async def send(self, message: Message) -> None:
         """Pass a message of the response on, or drop it."""
-        if self._hidden or self._body.is_released:
+        if self._exchange.ending is not None or self._body.is_released:
             return
         if message["type"] == "http.response.start":
             await self._body.stall(None)
@@ -148,18 +145,11 @@ class _ResponseFilter:
 class _RequestBody:
     """A request's body, in pieces that end where a fault is due."""
 
-    def __init__(
-        self,
-        exchange: Exchange,
-        ending: faults.Ending | None,
-        receive: Receive,
-        disconnected: asyncio.Event,
-    ) -> None:
+    def __init__(self, exchange: Exchange, receive: Receive, disconnected: asyncio.Event) -> None:
         self.messages = self._messages()
         self.is_released = False  # from a stall: the request gets no response
         self._has_hung_up = False
         self._exchange = exchange
-        self._ending = ending
         self._stalls = exchange.due(faults.Stall)
         self._slow = exchange.due(faults.Slow)
         self._receive = receive
@@ -197,7 +187,7 @@ class _RequestBody:
 
     async def _pieces(self) -> AsyncGenerator[Message, None]:
         received, buffered, more = 0, b"", True
-        ending = self._ending
+        ending = self._exchange.ending
         is_completed = ending is None or (ending.at is None and ending.stored is None)
         while True:
             await self.stall(received)
@@ -210,7 +200,10 @@ class _RequestBody:
                     yield message
                     return
                 buffered, more = message.get("body", b""), message.get("more_body", False)
-            piece = buffered[: self._bytes_to_next_fault(received)]
+            offsets = [
+                fault.at for fault in [*self._stalls, ending] if fault and fault.at is not None
+            ]
+            piece = buffered[: min(offsets, default=received + len(buffered)) - received]
             buffered = buffered[len(piece) :]
             is_last = not buffered and not more
             for slow in self._slow:
@@ -226,12 +219,6 @@ class _RequestBody:
             yield {"type": "http.request", "body": stored, "more_body": more_body}
             if is_last:
                 return
-
-    def _bytes_to_next_fault(self, received: int) -> int | None:
-        offsets = [stall.at for stall in self._stalls if stall.at is not None]
-        if self._ending is not None and self._ending.at is not None:
-            offsets.append(self._ending.at)
-        return min((offset - received for offset in offsets), default=None)
 
     async def _pause(self, seconds: float | None) -> None:
         """Wait. Raises Disconnect if the client hangs up, or the exchange is released, before."""

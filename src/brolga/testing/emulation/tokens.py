@@ -7,7 +7,7 @@ Specification; OAuth2 Token Authentication; RFC 6750): only the death of a token
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
@@ -49,8 +49,7 @@ class TokenAuthentication:
         life_s = fault.announced_s if fault else _lifetime_s(exchange) or TokenDies().announced_s
         token = uuid.uuid4().hex
         exchange.tokens[token] = Token(self._injector.clock(), fault)
-        content: dict[str, Any] = {"token": token, "access_token": token, "expires_in": life_s}
-        return JSONResponse(content)
+        return JSONResponse({"token": token, "access_token": token, "expires_in": life_s})
 
     def _is_alive(self, exchange: Exchange, text: str) -> bool:
         token = exchange.tokens.get(text)
