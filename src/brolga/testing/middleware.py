@@ -57,12 +57,9 @@ class FaultInjection:
         """Pass a request on, up to the byte where a fault ends it."""
         if self._injector.store is not None:
             scope["app"].state.store = self._injector.store
-        exchange = self._injector.begin(
-            scope["method"],
-            scope["path"],
-            scope["query_string"].decode("latin-1"),
-            Headers(scope=scope),
-        )
+        query = scope["query_string"].decode("latin-1")
+        headers = Headers(scope=scope)
+        exchange = self._injector.begin(scope["method"], scope["path"], query, headers)
         scope = {**scope, Exchange.SCOPE_KEY: exchange}
         ending = exchange.ending
         body = _RequestBody(exchange, receive, disconnect_event(scope))

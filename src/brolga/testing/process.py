@@ -98,18 +98,17 @@ class RegistryProcess:
             command = [sys.executable, "-m", "brolga", "registry", "serve", str(self._directory)]
             command += ["--port", str(self._port), *self._arguments]
             with tempfile.TemporaryFile("w+") as stderr:
-                process = subprocess.Popen(  # noqa: S603 - our own command
+                self._process = process = subprocess.Popen(  # noqa: S603 - our own command
                     command, stdout=subprocess.PIPE, stderr=stderr, text=True
                 )
-                self._process = process
+                is_ready = False
                 try:
                     assert process.stdout is not None  # noqa: S101 - a pipe was asked for
                     is_ready = process.stdout.readline().strip() == self.address
-                except BaseException:
-                    self.kill()
-                    raise
+                finally:
+                    if not is_ready:
+                        self.kill()
                 if not is_ready:
-                    self.kill()
                     stderr.seek(0)
                     raise StartError(stderr.read().strip() or "the registry did not start")
             watcher = threading.Thread(target=self._watch, args=(process,), daemon=True)

@@ -253,8 +253,6 @@ PROFILES: Final[Mapping[str, Profile]] = {profile.name: profile for profile in _
 
 def find_profile(name: str) -> Profile:
     """Return a profile. Raises ValueError, which lists the known ones."""
-    try:
-        return PROFILES[name]
-    except KeyError:
-        known = ", ".join(PROFILES)
-        raise ValueError(f"no profile {name!r}: there are {known}") from None
+    if name not in PROFILES:
+        raise ValueError(f"no profile {name!r}: there are {', '.join(PROFILES)}")
+    return PROFILES[name]

@@ -71,10 +71,8 @@ async def push(request: Request) -> Response:
         body, descriptor, manifest = await asyncio.to_thread(_parse, file, content_type, digest)
     sparse = request.app.state.options.sparse
     await repo.write(partial(repo.manifests.put, body, descriptor, tags, manifest, sparse=sparse))
-    headers = {
-        "Location": f"/v2/{repo.name}/manifests/{descriptor.digest}",
-        "Docker-Content-Digest": str(descriptor.digest),
-    }
+    location = f"/v2/{repo.name}/manifests/{descriptor.digest}"
+    headers = {"Location": location, "Docker-Content-Digest": str(descriptor.digest)}
     if manifest.subject is not None:
         # "MUST respond with the response header `OCI-Subject: <subject digest>`" (Pushing
         # Manifests with Subject)

@@ -135,9 +135,8 @@ async def _receive(request: Request, repo: Repo, upload: Upload, writer: UploadW
     received = writer.size - start
     if length is not None and received != length:
         writer.truncate(start)
-        raise RequestError(
-            400, "SIZE_INVALID", f"Content-Range has {length} bytes, and {received} arrived"
-        )
+        message = f"Content-Range has {length} bytes, and {received} arrived"
+        raise RequestError(400, "SIZE_INVALID", message)
 
 
 def _chunk_length(request: Request, repo: Repo, upload: Upload, offset: int) -> int | None:
@@ -179,13 +178,10 @@ def _session_headers(repo: Repo, upload: Upload, size: int) -> dict[str, str]:
 
 
 def _accepted(repo: Repo, upload: Upload, size: int, status_code: int) -> Response:
-    headers = _session_headers(repo, upload, size)
-    return Response(status_code=status_code, headers=headers)
+    return Response(status_code=status_code, headers=_session_headers(repo, upload, size))
 
 
 def _created(repo: Repo, digest: Digest) -> Response:
-    headers = {
-        "Location": f"/v2/{repo.name}/blobs/{digest}",
-        "Docker-Content-Digest": str(digest),
-    }
+    location = f"/v2/{repo.name}/blobs/{digest}"
+    headers = {"Location": location, "Docker-Content-Digest": str(digest)}
     return Response(status_code=201, headers=headers)

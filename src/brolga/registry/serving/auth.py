@@ -48,13 +48,12 @@ class HostCheck:
         """Pass a request on, or answer 403."""
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
-        app = self._app
+        reason = ""
         if self._hosts is not None and not _is_local(host, self._hosts):
             reason = f"the Host {excerpt(host)} is not local; --allow-host adds it"
-            app = error_response(403, "DENIED", reason)
         elif origin is not None and origin != f"{scope['scheme']}://{host}":
             reason = f"the request comes from a page of {excerpt(origin)}"
-            app = error_response(403, "DENIED", reason)
+        app = error_response(403, "DENIED", reason) if reason else self._app
         await app(scope, receive, send)
 
 

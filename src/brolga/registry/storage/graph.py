@@ -16,7 +16,7 @@ import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from brolga.registry.storage.index import Index, index_memory
+from brolga.registry.storage.index import Index, parse_index
 from brolga.registry.storage.manifest import Manifest, has_references, read_manifest
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
@@ -151,8 +151,7 @@ class Graph:
     def _insert_entries(self, text: bytes, writer: str) -> None:
         """Insert the entries of index.json; `writer` owns the tables from now on."""
         database = self._database
-        with index_memory(len(text)), transaction(database):
-            index = Index(text, self._layout.index)
+        with parse_index(text, self._layout.index) as index, transaction(database):
             database.execute("DELETE FROM source")
             database.execute("INSERT INTO source (writer) VALUES (?)", (writer,))
             database.execute("DELETE FROM entry")

@@ -59,10 +59,6 @@ class Index:
         for entry in self._manifests:
             yield _name(entry), _descriptor(entry)
 
-    def names(self) -> list[str]:
-        """Return every name, in the order of the entries."""
-        return [name for entry in self._manifests if (name := _name(entry)) is not None]
-
     def put(self, descriptor: Descriptor, tags: Sequence[str] = ()) -> None:
         """Add a manifest. The manifest that had a tag before stays, without the tag."""
         digest = str(descriptor.digest)
@@ -81,9 +77,9 @@ class Index:
 
     def untag(self, tag: str) -> bool:
         """Remove a tag; its manifest stays. Return whether the tag existed."""
-        before = len(self.names())
+        is_tagged = tag in map(_name, self._manifests)
         self._release({tag}, keep=None)
-        return len(self.names()) < before
+        return is_tagged
 
     def remove(self, digest: Digest) -> bool:
         """Remove a manifest and its tags. Return whether it was listed."""
@@ -113,18 +109,18 @@ class Index:
 
 
 @contextmanager
-def index_memory(size: int) -> Iterator[None]:
-    """Let only one large index be in memory at a time; small ones are not limited.
+def parse_index(text: bytes, path: Path | None = None) -> Iterator[Index]:
+    """Parse an index; only one large one may be in memory at a time. Raises BrokenIndex.
 
     Raises LayoutBusy instead of waiting: a thread that waits serves no other client.
     """
-    if size <= _LARGE:
-        yield
+    if len(text) <= _LARGE:
+        yield Index(text, path)
         return
     if not _large_index_lock.acquire(blocking=False):
         raise LayoutBusy("another large index.json is being read")
     try:
-        yield
+        yield Index(text, path)
     finally:
         _large_index_lock.release()
 

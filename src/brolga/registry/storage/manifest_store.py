@@ -7,18 +7,18 @@ raise LayoutBusy, and can be repeated then.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, TypeVar
 
 from brolga.errors import BrolgaError
 from brolga.registry.storage.graph import Graph, Referrer, transaction
-from brolga.registry.storage.index import Index, index_memory
+from brolga.registry.storage.index import Index, parse_index
 from brolga.registry.storage.layout import Layout, LayoutBusy
 from brolga.registry.storage.manifest import Manifest
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from brolga.registry.storage.database import Databases
     from brolga.spec.descriptor import Descriptor
@@ -197,12 +197,9 @@ class ManifestStore:
         if missing and not sparse:
             raise ReferencesUnknown(missing)
 
-    @contextmanager
-    def _index(self) -> Iterator[Index]:
-        """Read index.json, to change it under the lock. Raises BrokenIndex, LayoutBusy."""
-        _, text = self._layout.read_index()
-        with index_memory(len(text)):
-            yield Index(text, self._layout.index)
+    def _index(self) -> AbstractContextManager[Index]:
+        """Read index.json, to change it under the lock."""
+        return parse_index(self._layout.read_index()[1], self._layout.index)
 
     def _open(self, descriptor: Descriptor | None, reference: str) -> StoredManifest:
         if descriptor is None:

@@ -99,8 +99,8 @@ class Upload:
 
     def __init__(self, path: Path, cache: HashCache, tree: Directory) -> None:
         self.path = path
-        self._cache = cache
-        self._tree = tree
+        self.cache = cache
+        self.tree = tree
 
     @property
     def id(self) -> str:
@@ -110,7 +110,7 @@ class Upload:
     def size(self) -> int:
         """Return how many bytes are stored. Raises UploadUnknown."""
         try:
-            return self._tree.status(self.path).st_size
+            return self.tree.status(self.path).st_size
         except (FileNotFoundError, NotADirectoryError) as error:
             raise UploadUnknown(f"no upload {self.id}") from error
 
@@ -118,10 +118,10 @@ class Upload:
         """Open the session for writing. Raises UploadUnknown, UploadBusy."""
         with ExitStack() as stack:
             try:
-                descriptor = self._tree.open(self.path, os.O_RDWR | os.O_APPEND)
+                descriptor = self.tree.open(self.path, os.O_RDWR | os.O_APPEND)
                 stack.callback(os.close, descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                status = self._tree.status(self.path)
+                status = self.tree.status(self.path)
             except BlockingIOError as error:
                 raise UploadBusy(f"another request is writing to upload {self.id}") from error
             except (FileNotFoundError, NotADirectoryError) as error:
@@ -129,7 +129,7 @@ class Upload:
             # The last holder may have finished the session between the open and the lock.
             if not os.path.samestat(os.fstat(descriptor), status):
                 raise UploadUnknown(f"no upload {self.id}")
-            writer = UploadWriter(self.path, descriptor, self._cache, self._tree)
+            writer = UploadWriter(self, descriptor)
             stack.pop_all()
             return writer
 
@@ -154,15 +154,13 @@ class UploadWriter:
     `write` runs in a worker thread; the lock makes the exit wait for it.
     """
 
-    def __init__(self, path: Path, descriptor: int, cache: HashCache, tree: Directory) -> None:
+    def __init__(self, upload: Upload, descriptor: int) -> None:
         status = os.fstat(descriptor)
         self.size = status.st_size
-        self._path = path
+        self._upload = upload
         self._descriptor = descriptor
-        self._cache = cache
-        self._tree = tree
         self._lock = threading.Lock()
-        self._hasher = cache.pop(path, status)
+        self._hasher = upload.cache.pop(upload.path, status)
         if self._hasher is None:
             self.use_algorithm(DEFAULT_ALGORITHM)
 
@@ -174,8 +172,8 @@ class UploadWriter:
         """Release the session; cache the hash if the session continues."""
         with self._lock:
             status = os.fstat(self._descriptor)
-            if self._hasher is not None and self._tree.is_file(self._path):
-                self._cache.put(self._path, self._hasher, status)
+            if self._hasher is not None and self._upload.tree.is_file(self._upload.path):
+                self._upload.cache.put(self._upload.path, self._hasher, status)
             os.close(self._descriptor)
 
     def use_algorithm(self, algorithm: str) -> None:
@@ -223,8 +221,8 @@ class UploadWriter:
         """Move the file to its place as a blob, atomically."""
         os.utime(self._descriptor)  # age-based GC must not delete a new blob of an old session
         # If the blob exists already, the same bytes replace it.
-        self._tree.move(self._descriptor, self._path, target)
+        self._upload.tree.move(self._descriptor, self._upload.path, target)
 
     def discard(self) -> bool:
         """End the session and delete its bytes. Return whether it still existed."""
-        return self._tree.unlink(self._path)
+        return self._upload.tree.unlink(self._upload.path)

@@ -66,8 +66,15 @@ class Emulation:
             headers = [(name, value) for name, value in headers if name != b"content-range"]
         path = {"path": facts.path, "raw_path": facts.path.encode()}
         await self._app({**scope, **path, "headers": headers}, body.receive, converter.send)
-        if body.is_rejected:
-            await _reject_body(facts, body)(scope, receive, converter.convert)
+        if body.is_late:
+            response = reject(facts.profile, 408, "UNKNOWN", "the body sends nothing for too long")
+        elif body.is_too_long:
+            status = facts.profile.blob_max_status if facts.profile.request_max is None else 413
+            response = reject(
+                facts.profile, status, "SIZE_INVALID", "more bytes than are taken here"
+            )
+        if response is not None:
+            await response(scope, receive, converter.convert)
 
     async def _facts(self, scope: Scope, exchange: Exchange) -> RequestFacts:
         repo = None
@@ -122,11 +129,3 @@ def _resolve_digest_tag(facts: RequestFacts) -> RequestFacts:
     except (ManifestUnknown, RepositoryUnknown):
         return replace(facts, path=f"{match[1]}sha256:{match[3]}")
     return facts
-
-
-def _reject_body(facts: RequestFacts, body: RequestBody) -> ASGIApp:
-    profile = facts.profile
-    if body.is_late:
-        return reject(profile, 408, "UNKNOWN", "the body gives nothing for too long")
-    status = profile.blob_max_status if profile.request_max is None else 413
-    return reject(profile, status, "SIZE_INVALID", "more bytes than are taken here")

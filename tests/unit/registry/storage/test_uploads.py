@@ -234,5 +234,5 @@ def test_discard_removes_session_from_cache(upload: Upload) -> None:
     with upload.writer() as writer:
         writer.write(b"abc")
         writer.discard()
-    assert not upload._cache._hashers
+    assert not upload.cache._hashers
     assert not upload.path.exists()
