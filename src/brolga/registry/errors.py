@@ -67,8 +67,7 @@ _TABLE: Mapping[type, tuple[int, str]] = {
     DigestMismatch: (400, "DIGEST_INVALID"),
 }
 
-# How many of a manifest's missing references are named.
-_MAX_MISSING: Final = 100
+_MAX_MISSING: Final = 100  # how many of a manifest's missing references are named
 
 # distribution-spec, Error Codes; UNKNOWN is not there, and means an error of the registry itself.
 _MESSAGES: Mapping[str, str] = {
@@ -89,10 +88,7 @@ _MESSAGES: Mapping[str, str] = {
     "UNSUPPORTED": "the operation is unsupported",
 }
 
-# No space, no quota, a file of the largest size.
 _DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-# A read-only disk, or a file of another user.
 _NOT_WRITABLE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from brolga.testing.registries import Profile
-
 
 _DISCONNECT: Final = {"type": "http.disconnect"}
 
@@ -91,22 +89,19 @@ async def _end(
         raise Disconnect(reset=ending.reset)
     assert isinstance(ending, faults.Answer)  # noqa: S101 - the only other kind
     exchange.request.status = ending.status
-    response = _response(ending, exchange.profile)
+    headers, body = dict(ending.headers), ending.body
+    if isinstance(ending, faults.TooMany):
+        date = formatdate(time.time() + ending.after_s, usegmt=True)
+        headers["Retry-After"] = date if ending.as_date else str(ending.after_s)
+        if body is None and exchange.profile is not None and exchange.profile.proxy_pages:
+            body = b"Too Many Requests"
+    if body is None:
+        response = error_response(ending.status, ending.code, "a planned fault", headers)
+    else:
+        response = Response(body, status_code=ending.status, headers=headers)
     if exchange.profile is not None:
         response.headers.setdefault("Server", "")
     await response(scope, receive, send)
-
-
-def _response(fault: faults.Answer, profile: Profile | None) -> Response:
-    headers = dict(fault.headers)
-    if isinstance(fault, faults.TooMany):
-        date = formatdate(time.time() + fault.after_s, usegmt=True)
-        headers["Retry-After"] = date if fault.as_date else str(fault.after_s)
-    if fault.body is not None:
-        return Response(fault.body, status_code=fault.status, headers=headers)
-    if profile is not None and profile.proxy_pages and isinstance(fault, faults.TooMany):
-        return Response("Too Many Requests", status_code=fault.status, headers=headers)
-    return error_response(fault.status, fault.code, "a fault that was planned", headers)
 
 
 class _ResponseFilter:

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from brolga.spec.digest import Digest
 
 
-# Large enough that a thread's wake-up does not matter.
-_PIECE: Final = 1 << 20
+_PIECE: Final = 1 << 20  # large enough that a thread's wake-up does not matter
 
 # A single range. A request for several is answered with the whole, which "a server MAY" do (RFC
 # 9110, section 14.2): no client of a registry sends one.

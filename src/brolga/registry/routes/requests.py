@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from brolga.registry.storage.store import Store
 
 
-# Any host will do: the registry ignores the one by which it was called.
-_HOST: Final = "localhost"
+_HOST: Final = "localhost"  # any host will do: the registry ignores the one by which it was called
 
 # Large enough that a thread's wake-up does not matter, small enough for the cache.
 _BATCH: Final = 1 << 20

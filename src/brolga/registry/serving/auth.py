@@ -60,12 +60,8 @@ class HostCheck:
 def _is_local(host: str, allowed: tuple[str, ...]) -> bool:
     try:
         name = (urlsplit(f"//{host}").hostname or "").removesuffix(".")
-    except ValueError:
-        return False
-    if "." not in name or name in allowed or name.endswith(_LOCAL_SUFFIXES):
-        return True
-    try:
-        ipaddress.ip_address(name)
+        if "." in name and name not in allowed and not name.endswith(_LOCAL_SUFFIXES):
+            ipaddress.ip_address(name)
     except ValueError:
         return False
     return True

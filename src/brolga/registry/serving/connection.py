@@ -16,17 +16,15 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-# Bytes of a request's head, a chunk's extensions, or the trailers: the parser buffers what it has
-# not parsed yet.
+# Bytes that the parser buffers: of a request's head, a chunk's extensions, or the trailers.
 HEAD_LIMIT: Final = 64 << 10
 
 # Requests that wait: more than any client of a registry pipelines. A connection with more of them
 # is closed, which clients must expect (RFC 9112, section 9.3.2). uvicorn reads 256 KiB at once.
 PIPELINE: Final = 16
 
-# How long a connection lives without a request. This includes one with half a head, and one that
-# continues a body after its response. It is longer than the keep-alive time, so that idle
-# connections are closed in good order before.
+# How long a connection lives without a request, even if it sends half a head, or a body after its
+# response. It is longer than the keep-alive time: idle connections are closed in good order before.
 IDLE_CONNECTION_S: Final = 90.0
 
 # How much is sent at once: little to a slow client, which is disconnected if it does not take it
@@ -35,8 +33,7 @@ _SLICE: Final = 1 << 20
 _MAX_SLICE: Final = 16 << 20
 _FAST_S: Final = 1.0
 
-# struct linger: on, no time (socket(7)).
-_LINGER_NONE: Final = struct.pack("ii", 1, 0)
+_LINGER_NONE: Final = struct.pack("ii", 1, 0)  # struct linger: on, no time (socket(7))
 
 # The responses before a connection is closed.
 _CLOSE: Final = b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -56,10 +53,7 @@ _EXTENSION: Final = "brolga.disconnect"
 
 
 class Disconnect(BaseException):
-    """Raised by an application to end the connection, by a reset or after what was written.
-
-    Like a cancellation, it gets no response.
-    """
+    """Raised by an application to end the connection: by a reset, or after what was written."""
 
     def __init__(self, *, reset: bool = True) -> None:
         super().__init__()

@@ -25,8 +25,7 @@ _log = logging.getLogger("brolga.registry")
 
 _BCRYPT: Final = re.compile(r"\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
 
-# bcrypt accepts no more; htpasswd cuts off the rest as well.
-_MAX_PASSWORD: Final = 72
+_MAX_PASSWORD: Final = 72  # bcrypt accepts no more; htpasswd cuts off the rest as well
 
 # An unknown name must take as long as a wrong password, and each of those as long as the most
 # expensive entry: this hash fits no password.
@@ -56,10 +55,7 @@ class Htpasswd:
         return self._keyed_hash(name, password) in self._cache and self._stamp == _stamp(self._path)
 
     def check(self, name: str, password: str) -> bool:
-        """Return whether the password is right. This takes about 0.1 s of processor time.
-
-        The time for a wrong password does not depend on the name.
-        """
+        """Return whether the password is right. The time for a wrong one depends on no name."""
         if self._stamp != _stamp(self._path):
             try:
                 self._load()

@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("brolga.registry")
 
-# How long requests may continue after the signal to stop.
-_GRACE_S: Final = 0.5
+_GRACE_S: Final = 0.5  # how long requests may continue after the signal to stop
 
 # Longer than a client's pool keeps an idle connection, so that the client closes it.
 _KEEP_ALIVE_S: Final = 75
@@ -44,8 +43,7 @@ _KEEP_ALIVE_S: Final = 75
 _CHECK_S: Final = 5.0
 _EXPIRE_S: Final = 3600.0
 
-# How often the same error is logged.
-_LOG_INTERVAL_S: Final = 60.0
+_LOG_INTERVAL_S: Final = 60.0  # how often the same error is logged
 
 
 class NotLoopback(BrolgaError, ValueError):

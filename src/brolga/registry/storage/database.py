@@ -45,8 +45,7 @@ _SUFFIX: Final = ".sqlite3"
 
 _KEEP_UNUSED_S: Final = 3600.0
 _LOCK_TIMEOUT_S: Final = 10.0
-# If another process deleted the file, or it was damaged.
-_MAX_ATTEMPTS: Final = 5
+_MAX_ATTEMPTS: Final = 5  # if another process deleted the file, or it was damaged
 
 # The file may be sound but cannot be used now: another file serves. Any other error is damage.
 _UNAVAILABLE: Final = frozenset(

@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 # only if its last change is older than this.
 _SETTLED_NS: Final = 2_000_000_000
 
-# Manifests that are read before each change of the tables.
-_BATCH: Final = 64
+_BATCH: Final = 64  # manifests that are read before each change of the tables
 
 _PRUNE: Final = """
 WITH RECURSIVE reached (digest) AS (

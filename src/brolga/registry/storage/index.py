@@ -64,11 +64,11 @@ class Index:
         digest = str(descriptor.digest)
         self._release(frozenset(tags), keep=digest)
         entries = [entry for entry in self._manifests if entry.get("digest") == digest]
+        untagged = [entry for entry in entries if _name(entry) is None]
         if not tags:
-            entry = min(entries, key=_is_named) if entries else self._append()
+            entry = (untagged or entries or [self._append()])[0]
             entry.update(descriptor.to_dict())
         named = {_name(entry): entry for entry in reversed(entries)}
-        untagged = [entry for entry in entries if not _is_named(entry)]
         for tag in tags:
             # A tag takes the entry without a name.
             entry = named.get(tag) or (untagged.pop() if untagged else self._append())
@@ -134,10 +134,6 @@ def _annotations(entry: dict[str, Any]) -> dict[str, Any]:
 def _name(entry: dict[str, Any]) -> str | None:
     name = _annotations(entry).get(REF_NAME)
     return name if isinstance(name, str) else None
-
-
-def _is_named(entry: dict[str, Any]) -> bool:
-    return _name(entry) is not None
 
 
 def _descriptor(entry: dict[str, Any]) -> Descriptor | None:

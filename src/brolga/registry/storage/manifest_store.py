@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-# If others change the index during a query.
-_MAX_ATTEMPTS: Final = 10
+_MAX_ATTEMPTS: Final = 10  # if others change the index during a query
 
 
 class ManifestUnknown(BrolgaError):
@@ -207,6 +206,6 @@ class ManifestStore:
         try:
             file = self._layout.tree.open_file(self._layout.blob_path(descriptor.digest))
         except (FileNotFoundError, NotADirectoryError) as error:
-            what = f"manifest {reference} of {self._layout.name}"
-            raise ManifestUnknown(f"{what} has no bytes") from error
+            message = f"manifest {reference} of {self._layout.name} has no bytes"
+            raise ManifestUnknown(message) from error
         return StoredManifest(descriptor, file)

@@ -57,10 +57,7 @@ class WriteQueue:
         self._locks: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
 
     async def run(self, path: Path, work: Callable[[], _T]) -> _T:
-        """Run `work` on the layout at `path` in a worker thread.
-
-        If it raises LayoutBusy, it must be repeatable. Raises LayoutBusy after a timeout.
-        """
+        """Run `work` in a worker thread; repeat it if it raises LayoutBusy, until a timeout."""
         loop = asyncio.get_running_loop()
         end = loop.time() + WRITE_TIMEOUT_S
         lock = self._locks.setdefault(path, asyncio.Lock())
@@ -157,10 +154,7 @@ class Repo:
         self.layout.remove_empty()
 
     def mount(self, digest: Digest, source: Repo) -> bool:
-        """Add a blob of another repository as a hard link.
-
-        Return False if the source has no such blob, or the file system has no hard links.
-        """
+        """Add a blob of another repository as a hard link. Return whether that is possible."""
         tree = self.layout.tree
         target, origin = self.layout.blob_path(digest), source.layout.blob_path(digest)
         try:

@@ -105,7 +105,7 @@ _Rule = tuple[object, int, str, str]
 
 def rejection(facts: RequestFacts) -> Response | None:
     """Return the response to a request that the profile rejects, or None."""
-    for rules in (_request_rules, _session_rules, _chunk_rules, _other_rules):
+    for rules in (_request_rules, _session_rules, _chunk_rules):
         for is_rejected, status, code, reason in rules(facts):
             if is_rejected:
                 return reject(facts.profile, status, code, reason)
@@ -128,6 +128,15 @@ def _request_rules(facts: RequestFacts) -> Iterator[_Rule]:
     if kind == "POST upload" and profile.mount_needs_from:
         is_without = facts.parameter("mount") and not facts.parameter("from")
         yield is_without, 405, "UNSUPPORTED", "mount without from"
+    if kind in _LISTS and profile.page_max is not None:
+        text = facts.parameter("n")
+        is_too_long = text.isdecimal() and int(text) > profile.page_max
+        yield is_too_long, 400, "UNSUPPORTED", "a page has fewer than these"
+    if kind == "DELETE manifest" and not profile.deletes_tags:
+        reason = "a manifest is deleted by its digest alone"
+        yield ":" not in facts.path, 400, "DIGEST_INVALID", reason
+    if kind == "GET referrers":
+        yield not profile.referrers, 404, "UNSUPPORTED", "no referrers API"
 
 
 def _session_rules(facts: RequestFacts) -> Iterator[_Rule]:
@@ -178,19 +187,6 @@ def _chunk_rules(facts: RequestFacts) -> Iterator[_Rule]:
         is_too_long = (facts.length or 0) > facts.limit
         reason = "more bytes than are taken here"
         yield is_too_long, profile.blob_max_status, "SIZE_INVALID", reason
-
-
-def _other_rules(facts: RequestFacts) -> Iterator[_Rule]:
-    profile, kind = facts.profile, facts.kind
-    if kind in _LISTS and profile.page_max is not None:
-        text = facts.parameter("n")
-        is_too_long = text.isdecimal() and int(text) > profile.page_max
-        yield is_too_long, 400, "UNSUPPORTED", "a page has fewer than these"
-    if kind == "DELETE manifest" and not profile.deletes_tags:
-        reason = "a manifest is deleted by its digest alone"
-        yield ":" not in facts.path, 400, "DIGEST_INVALID", reason
-    if kind == "GET referrers":
-        yield not profile.referrers, 404, "UNSUPPORTED", "no referrers API"
 
 
 def reject(profile: Profile, status: int, code: str, reason: str) -> Response:

@@ -23,15 +23,12 @@ _DISCONNECT: Final = {"type": "http.disconnect"}
 
 
 class RequestBody:
-    """A request's body without its stored first bytes, up to the profile's limit.
-
-    `is_late` is set if it gave nothing for longer than a proxy waits.
-    """
+    """A request's body without its stored first bytes, up to the profile's limit."""
 
     def __init__(self, facts: RequestFacts, receive: Receive) -> None:
         self.is_cut = False
         self.is_too_long = False
-        self.is_late = False
+        self.is_late = False  # it sent nothing for longer than a proxy waits
         self._has_more = True
         self._wait_s = facts.profile.body_wait_s
         self._skip = facts.skipped
