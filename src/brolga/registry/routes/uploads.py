@@ -169,7 +169,7 @@ def _session_headers(repo: Repo, upload: Upload, size: int) -> dict[str, str]:
     """Return the headers with a session's URL and offset."""
     return {
         "Location": f"/v2/{repo.name}/blobs/uploads/{upload.id}",
-        "Range": f"0-{max(size - 1, 0)}",  # 0-0 is none or one byte, as in other registries
+        "Range": f"0-{max(size - 1, 0)}",  # 0-0 means none or one byte, as elsewhere
         "Docker-Upload-UUID": upload.id,
     }
 
