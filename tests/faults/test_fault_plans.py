@@ -6,7 +6,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from tests.faults.conftest import NAME, Raw, digest_of, held
+from tests.faults.conftest import NAME, Raw, arm, digest_of, session_bytes
 
 from brolga.registry.server import running
 from brolga.testing.faults import (
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from brolga.testing.plugin import BrolgaRegistry
-from tests.faults.plans import arm
 
 DATA = b"0123456789"
 
@@ -57,7 +56,7 @@ def test_several_faults_in_one_request(brolga_registry: BrolgaRegistry, raw: Raw
     assert raw.patch(raw.start(), DATA).status == 0
     assert brolga_registry.fired == (slow, stall, cut)
     assert brolga_registry.requests[-1].fired == (slow, stall, cut)
-    assert held(brolga_registry) == [b"0123"]
+    assert session_bytes(brolga_registry) == [b"0123"]
 
 
 def test_first_ending_in_the_plan_fires(brolga_registry: BrolgaRegistry, raw: Raw) -> None:

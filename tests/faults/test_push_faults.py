@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.faults.conftest import NAME, Raw, digest_of
 from tests.faults.counterparts import as_hosted
+from tests.faults.pushing import AT_ONCE, DATA, EARLY, MIB, MIDDLE, SILENT, SURVIVED, pieces, push
 
 from brolga.client import Client, TransportOptions, UploadOptions
 from brolga.errors import (
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
     from brolga.testing.faults import Fault
     from brolga.testing.plugin import BrolgaRegistry
-from tests.faults.pushing import AT_ONCE, DATA, EARLY, MIB, MIDDLE, SILENT, SURVIVED, pieces, push
 
 
 @pytest.mark.parametrize("faults", SURVIVED.values(), ids=SURVIVED)

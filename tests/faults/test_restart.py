@@ -32,7 +32,7 @@ def test_session_survives_restart(tmp_path: Path) -> None:
         location = raw.start()
         assert raw.patch(location, DATA[:1000]).range == "0-999"
         process.restart()
-        assert raw.said(location) == "0-999"
+        assert raw.stored_range(location) == "0-999"
         assert raw.patch(location, DATA[1000:]).status == 202
         assert raw.finish(location, DATA).status == 201
         process.restart()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from tests.faults.conftest import NAME, Raw, held
+from tests.faults.conftest import NAME, Raw, arm, session_bytes
 
 from brolga.registry.server import running
 from brolga.testing.faults import (
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from brolga.testing.faults import LocationForm
     from brolga.testing.plugin import BrolgaRegistry
-from tests.faults.plans import arm
 
 DATA = b"0123456789"
 
@@ -54,7 +53,7 @@ def test_stall_ends_with_the_plan(
         connection.sendall(raw.head("PATCH", location, 10) + DATA)
         wait_until_fired(brolga_registry, raw)
         assert brolga_registry.fired == plan.faults
-        assert held(brolga_registry)[0] in (b"", DATA)
+        assert session_bytes(brolga_registry)[0] in (b"", DATA)
         connection.setblocking(False)
         with pytest.raises(BlockingIOError):
             connection.recv(1)
@@ -117,7 +116,7 @@ def test_missing_range(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     arm(brolga_registry, MissingRange(on="PATCH upload"), MissingRange(on="GET upload"))
     location = raw.start()
     assert raw.patch(location, DATA).range is None
-    assert raw.said(location) is None
+    assert raw.stored_range(location) is None
 
 
 def test_frozen_range(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
@@ -127,7 +126,7 @@ def test_frozen_range(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     assert raw.patch(location, b"0123").range == "0-3"
     assert brolga_registry.fired == ()
     assert raw.patch(location, b"456789").range == "0-3"
-    assert raw.said(location) == "0-3"
+    assert raw.stored_range(location) == "0-3"
     assert brolga_registry.fired == 2 * plan.faults
     assert raw.finish(location, DATA).status == 201
 
@@ -138,7 +137,7 @@ def test_shifted_range(brolga_registry: BrolgaRegistry, raw: Raw, by: int, said:
     arm(brolga_registry, ShiftedRange(by=by, on="GET upload"))
     location = raw.start()
     assert raw.patch(location, DATA).range == "0-9"
-    assert raw.said(location) == said
+    assert raw.stored_range(location) == said
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH", "PUT", "DELETE"])
@@ -153,7 +152,7 @@ def test_stale_state_ends_session_at_older_location(
     response = raw(method, older)
     assert (response.status, response.code) == (404, "BLOB_UPLOAD_INVALID")
     assert brolga_registry.fired == plan.faults
-    assert held(brolga_registry) == []
+    assert session_bytes(brolga_registry) == []
     assert raw("GET", newest).status == 404
 
 
@@ -176,7 +175,7 @@ def test_stale_state_rejects_location_without_query(
     location = urlsplit(raw.start()).path
     assert raw.patch(location + query, DATA).status == 404
     # It is not the session's fault.
-    assert held(brolga_registry) == [b""]
+    assert session_bytes(brolga_registry) == [b""]
 
 
 @pytest.mark.parametrize(

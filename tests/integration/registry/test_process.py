@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import uvicorn
+from tests.integration.registry.sockets import ask, connected, offset, session_file, start, wait_for
 
 from brolga.registry.options import Options
 from brolga.registry.server import running, serve
@@ -22,7 +23,6 @@ from brolga.spec.digest import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-from tests.integration.registry.sockets import ask, connected, offset, session_file, start, wait_for
 
 MIB = 1 << 20
 
