@@ -92,8 +92,8 @@ class Raw:
 
     def resolve(self, target: str, reply: Reply) -> str:
         """Return where an answer to a request for `target` points (RFC 9110, section 10.2.2)."""
-        asked = urljoin(f"http://{self.address}/", target)
-        return urljoin(asked, str(reply.headers["Location"]))
+        url = urljoin(f"http://{self.address}/", target)
+        return urljoin(url, str(reply.headers["Location"]))
 
     def patch(self, location: str, body: bytes | Iterable[bytes], **headers: Any) -> Reply:
         """Send bytes into a session."""

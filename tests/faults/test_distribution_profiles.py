@@ -149,9 +149,9 @@ def test_gitlab_tokens_live_five_minutes(tmp_path: Path) -> None:
     with running(tmp_path, middleware=fault_middleware(injector)) as address:
         raw = Raw(address)
         assert raw("GET", "/v2/").status == 401
-        given = json.loads(raw("GET", "/token").body)
-        assert given["expires_in"] == 300
-        raw.token = given["token"]
+        reply = json.loads(raw("GET", "/token").body)
+        assert reply["expires_in"] == 300
+        raw.token = reply["token"]
         now = 299.0
         assert raw("GET", "/v2/").status == 200
         now = 300.0

@@ -116,7 +116,7 @@ def test_raw_reports_status_zero_without_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(Raw(address), "GET", "/v2/")
+            pending = pool.submit(Raw(address), "GET", "/v2/")
             connection, _ = silent.accept()
             connection.close()
-            assert asked.result().status == 0
+            assert pending.result().status == 0

@@ -135,7 +135,8 @@ def test_image_stream_has_the_whole_window(brolga_registry: BrolgaRegistry) -> N
     """However many blobs could be pushed at a time: it is the only one that is under way."""
     brolga_registry.use(profile="zot", faults=FaultPlan(Cut(at=MIDDLE)))
     layers = [
-        StreamLayer(one, compression="none", tar=False) for one in (pieces(), iter([b"small"]))
+        StreamLayer(source, compression="none", tar=False)
+        for source in (pieces(), iter([b"small"]))
     ]
     name = brolga_registry.repository(NAME)
     with Client(
@@ -160,20 +161,20 @@ KEPT: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("kept", KEPT)
+@pytest.mark.parametrize("buffer", KEPT)
 @pytest.mark.parametrize(("name", "resumes"), RESUMES.items())
 def test_cut_on_each_profile_with_each_source(
-    brolga_registry: BrolgaRegistry, tmp_path: Path, name: str, resumes: bool, kept: str
+    brolga_registry: BrolgaRegistry, tmp_path: Path, name: str, resumes: bool, buffer: str
 ) -> None:
     """The blob; or an error if neither the registry nor the client has the bytes."""
-    options = dict(KEPT[kept])
-    if kept == "a file":
+    options = dict(KEPT[buffer])
+    if buffer == "a file":
         options["source"] = tmp_path / "source"
         options["source"].write_bytes(DATA)
     brolga_registry.use(profile=name, faults=FaultPlan(Cut(at=MIDDLE)))
     with as_hosted(name):
         error = push(brolga_registry, **options)
-    if resumes or kept != "a pipe longer than the window":
+    if resumes or buffer != "a pipe longer than the window":
         assert error is None
     else:
         assert isinstance(error, StreamNotReplayable)

@@ -115,8 +115,8 @@ def test_push_survives_kill(tmp_path: Path, kind_and_source: tuple[str, str], wh
     kind, source = kind_and_source
     (tmp_path / "file").write_bytes(DATA)
     plan = FaultPlan(KILLS[when])
-    given: Any = tmp_path / "file" if source == "file" else iter([DATA])
-    layer = StreamLayer(given, compression="none", tar=False)
+    source_file: Any = tmp_path / "file" if source == "file" else iter([DATA])
+    layer = StreamLayer(source_file, compression="none", tar=False)
     with (
         as_hosted(kind),
         RegistryProcess(tmp_path / "registry", plan=plan, profile=kind) as process,

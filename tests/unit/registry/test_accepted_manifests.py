@@ -34,8 +34,8 @@ PARTS = {b"{}": "application/vnd.oci.image.config.v1+json", b"layer": "applicati
 
 def describe(data: bytes, /, **more: Any) -> dict[str, Any]:
     """Return a descriptor of something that is there."""
-    found = {"mediaType": PARTS[data], "digest": str(Digest.of(data)), "size": len(data)}
-    return found | more
+    descriptor = {"mediaType": PARTS[data], "digest": str(Digest.of(data)), "size": len(data)}
+    return descriptor | more
 
 
 IMAGE = {"schemaVersion": 2, "config": describe(b"{}"), "layers": [describe(b"layer")]}

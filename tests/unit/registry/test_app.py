@@ -99,7 +99,7 @@ def test_repository_below_another(registry: Registry) -> None:
 
 def test_full_disk_is_507(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk is an answer of its own; what was there stays."""
-    kept = registry.push(b"x")
+    stored = registry.push(b"x")
     location = registry.start()
 
     def full(_self: UploadWriter, _block: bytes) -> None:
@@ -109,7 +109,7 @@ def test_full_disk_is_507(registry: Registry, monkeypatch: pytest.MonkeyPatch) -
         patch.setattr(UploadWriter, "write", full)
         answer = registry("PATCH", location, b"abc")
     assert (answer.status, answer.code) == (507, "UNKNOWN")
-    assert registry("GET", f"/v2/a/b/blobs/{kept}").status == 200
+    assert registry("GET", f"/v2/a/b/blobs/{stored}").status == 200
     assert registry("PUT", f"{location}?digest={ABC}", b"abcdef").status == 201
 
 

@@ -42,7 +42,7 @@ def test_remembers_only_correct_passwords(users: Htpasswd) -> None:
 def test_cache_contains_no_password(users: Htpasswd) -> None:
     """The cache does not reveal the passwords."""
     users.check("ann", "x" * 72)
-    assert all(b"x" * 8 not in kept for kept in users._cache)
+    assert all(b"x" * 8 not in entry for entry in users._cache)
 
 
 def test_cache_is_bounded(users: Htpasswd, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""server.graph: what a repository's manifests are, kept beside the layout, which is the truth."""
+"""registry.storage.graph: the tables of a repository's manifests."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Written:
 
     def list(self, *entries: tuple[Descriptor, bytes] | dict[str, Any], tag: str = "") -> None:
         """Write index.json: a line for each, the first with a tag."""
-        written = [one if isinstance(one, dict) else one[0].to_dict() for one in entries]
+        written = [entry if isinstance(entry, dict) else entry[0].to_dict() for entry in entries]
         if tag:
             written[0]["annotations"] = {REF_NAME: tag}
         text = json.dumps({"schemaVersion": 2, "manifests": written})
@@ -96,20 +96,23 @@ def repo(tmp_path: Path, written: Written) -> Repo:
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Note which manifests are parsed."""
-    noted: list[bytes] = []
+    bodies: list[bytes] = []
     real = read_manifest
 
     def note(media_type: str, body: bytes) -> Manifest | None:
-        noted.append(body)
+        bodies.append(body)
         return real(media_type, body)
 
     monkeypatch.setattr(graph, "read_manifest", note)
-    return noted
+    return bodies
 
 
 def referrers(repo: Repo, digest: Digest, **query: Any) -> list[dict[str, Any]]:
     values = {"artifact_type": None, "last": "", "size": LIMIT, **query}
-    return [json.loads(one.descriptor) for one in repo.manifests.referrers(digest, **values)[0]]
+    return [
+        json.loads(referrer.descriptor)
+        for referrer in repo.manifests.referrers(digest, **values)[0]
+    ]
 
 
 def is_current(repo: Repo) -> bool:
@@ -121,7 +124,7 @@ def is_current(repo: Repo) -> bool:
 
 
 def names(repo: Repo, digest: Digest = A[0].digest) -> set[str]:
-    return {one.get("annotations", {}).get("name") for one in referrers(repo, digest)}
+    return {referrer.get("annotations", {}).get("name") for referrer in referrers(repo, digest)}
 
 
 def test_update_finds_all_reachable_manifests(repo: Repo, written: Written) -> None:
@@ -134,7 +137,9 @@ def test_update_finds_all_reachable_manifests(repo: Repo, written: Written) -> N
         assert stored.descriptor == descriptor
     assert not repo.manifests.has(Digest.of(b"other"))
     assert names(repo) == {"b", "c"}
-    assert [one["digest"] for one in referrers(repo, B[0].digest)] == [str(OUTER[0].digest)]
+    assert [referrer["digest"] for referrer in referrers(repo, B[0].digest)] == [
+        str(OUTER[0].digest)
+    ]
 
 
 def test_referrers_are_sorted_by_digest(repo: Repo, written: Written) -> None:
@@ -142,12 +147,14 @@ def test_referrers_are_sorted_by_digest(repo: Repo, written: Written) -> None:
     written.add(*ALL)
     for entries in ((B, C), (C, B), (OUTER,)):
         written.list(*entries)
-        found = [one["digest"] for one in referrers(repo, A[0].digest)]
-        assert found == sorted(str(one[0].digest) for one in (B, C))
+        digests = [referrer["digest"] for referrer in referrers(repo, A[0].digest)]
+        assert digests == sorted(str(entry[0].digest) for entry in (B, C))
     first, more = repo.manifests.referrers(A[0].digest, None, "", 1)
     assert (len(first), more) == (1, True)
     last = str(first[0].digest)
-    assert [one["digest"] for one in referrers(repo, A[0].digest, last=last)] == found[1:]
+    assert [referrer["digest"] for referrer in referrers(repo, A[0].digest, last=last)] == digests[
+        1:
+    ]
 
 
 def test_referrers_filters_artifact_type(repo: Repo, written: Written) -> None:
@@ -156,9 +163,9 @@ def test_referrers_filters_artifact_type(repo: Repo, written: Written) -> None:
     written.list(OUTER)
     assert len(referrers(repo, A[0].digest, artifact_type="x/b")) == 1
     empty = "application/vnd.oci.empty.v1+json"
-    assert [one["artifactType"] for one in referrers(repo, A[0].digest, artifact_type=empty)] == [
-        empty
-    ]
+    assert [
+        referrer["artifactType"] for referrer in referrers(repo, A[0].digest, artifact_type=empty)
+    ] == [empty]
     assert referrers(repo, A[0].digest, artifact_type="none/none") == []
 
 
@@ -333,10 +340,10 @@ def test_record_stores_sizes_and_times(repo: Repo, written: Written) -> None:
     written.list(A)
     assert repo.manifests.has(A[0].digest)
 
-    def kept(database: sqlite3.Connection) -> Any:
+    def fetch(database: sqlite3.Connection) -> Any:
         return database.execute("SELECT size, content_size, stored_s FROM manifest").fetchone()
 
-    assert repo.manifests._databases.run(repo.layout, kept) == (A[0].size, 2, 5.0)
+    assert repo.manifests._databases.run(repo.layout, fetch) == (A[0].size, 2, 5.0)
 
 
 def test_update_stores_repeated_manifest_once(repo: Repo, written: Written) -> None:

@@ -34,7 +34,7 @@ def load(path: Path) -> Index:
 
 def by_tag(index: Index, tag: str) -> Descriptor | None:
     """Return what the first entry of a name describes."""
-    return next((one for name, one in index.entries() if name == tag), None)
+    return next((descriptor for name, descriptor in index.entries() if name == tag), None)
 
 
 def entries(index: Index) -> list[tuple[str, str | None]]:
@@ -130,7 +130,7 @@ def test_entries_skips_invalid_descriptor(wrong: dict[str, Any]) -> None:
     bad = {**A.to_dict(), **wrong, "annotations": {REF_NAME: "x"}}
     text = json.dumps({"schemaVersion": 2, "manifests": [bad, {}, B.to_dict()]}).encode()
     index = Index(text)
-    assert [one for _, one in index.entries()] == [None, None, B]
+    assert [descriptor for _, descriptor in index.entries()] == [None, None, B]
     assert by_tag(index, "x") is None
     # A tag can be given to another all the same.
     index.put(B, ["x"])

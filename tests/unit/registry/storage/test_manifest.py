@@ -34,8 +34,8 @@ OBJECTS = st.dictionaries(NAMES, ANY | st.dictionaries(st.text(), SCALARS))
 @settings(deadline=None)
 def test_read_manifest_accepts_any_json(kind: str, fields: dict[str, Any]) -> None:
     """What comes from the network or from another program never fails in a way of its own."""
-    found = read_manifest(kind, json.dumps(fields).encode())
-    assert found is None or isinstance(found, Manifest)
+    manifest = read_manifest(kind, json.dumps(fields).encode())
+    assert manifest is None or isinstance(manifest, Manifest)
 
 
 @given(st.binary())
