@@ -77,7 +77,7 @@ def test_distribution_2_ignores_content_range(brolga_registry: BrolgaRegistry, r
 
 
 def test_harbor_rejects_returned_cookie(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
-    """Harbor sets a cookie and wants a CSRF token of who sends it back (dotnet/sdk#37221)."""
+    """Harbor sets a cookie; a client that returns it needs a CSRF token (dotnet/sdk#37221)."""
     emulate(brolga_registry, "harbor")
     cookie = raw("GET", "/v2/").headers["Set-Cookie"].partition(";")[0]
     reply = raw("POST", "blobs/uploads/", Cookie=cookie)

@@ -87,7 +87,7 @@ def test_cut_of_rejected_request(brolga_registry: BrolgaRegistry, raw: Raw) -> N
 def test_fault_does_not_fire_if_client_leaves_before(
     brolga_registry: BrolgaRegistry, raw: Raw
 ) -> None:
-    """What did not come to its byte has not fired."""
+    """A fault whose byte did not arrive has not fired."""
     arm(brolga_registry, Cut(at=8))
     location = raw.start()
     with raw.connect() as connection:

@@ -50,7 +50,7 @@ def test_several_faults_in_one_upload(brolga_registry: BrolgaRegistry, raw: Raw)
 
 
 def test_several_faults_in_one_request(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
-    """What does not end a request goes before what does."""
+    """A fault that does not end a request comes before one that does."""
     slow, stall, cut = Slow(bytes_per_s=1e6), Stall(at=2, for_s=0.001), Cut(at=4)
     arm(brolga_registry, cut, stall, slow)
     assert raw.patch(raw.start(), DATA).status == 0

@@ -126,7 +126,7 @@ def test_fixture_accepts_parameters(run: pytest.Pytester) -> None:
     ],
 )
 def test_fixture_rejects_invalid_marker(run: pytest.Pytester, marker: str, message: str) -> None:
-    """What cannot be played is one line, and no test runs with something else."""
+    """An invalid marker is an error of one line, and the test does not run."""
     result = outcome(
         run,
         f"""

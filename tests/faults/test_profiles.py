@@ -51,7 +51,7 @@ def test_every_profile_has_evidence(brolga_registry: BrolgaRegistry) -> None:
 
 
 def test_ghcr_has_another_session_path(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
-    """Who builds a session's path by itself finds none: it is `/blobs/upload/…`."""
+    """A client must not build a session's path itself: it is `/blobs/upload/…`."""
     emulate(brolga_registry, "ghcr")
     path = urlsplit(raw.start()).path
     assert path.startswith(f"/v2/{NAME}/blobs/upload/")
@@ -297,7 +297,7 @@ def test_faults_and_profiles_compose(brolga_registry: BrolgaRegistry, raw: Raw) 
 
 
 def test_status_of_session_that_is_being_written(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
-    """Who asks meanwhile is told what is stored by then."""
+    """The status has the bytes that are stored by then."""
     emulate(brolga_registry, "quay")
     location = raw.start()
     with raw.connect() as connection:

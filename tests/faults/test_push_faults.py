@@ -80,7 +80,7 @@ REPORTED: dict[str, tuple[tuple[Fault, ...], type[BrolgaError]]] = {
 def test_push_reports_fatal_fault(
     brolga_registry: BrolgaRegistry, faults: tuple[Fault, ...], kind: type[BrolgaError]
 ) -> None:
-    """What is not survived is reported: a typed error, and nothing is committed."""
+    """A fatal fault is a typed error, and no blob is committed."""
     brolga_registry.use(faults=FaultPlan(*faults))
     error = push(brolga_registry)
     assert isinstance(error, kind)
@@ -112,7 +112,7 @@ def test_stall_is_a_timeout(brolga_registry: BrolgaRegistry) -> None:
 
 @pytest.mark.parametrize("at", [0, MIDDLE, None])
 def test_stall_that_ends_in_a_cut(brolga_registry: BrolgaRegistry, at: int | None) -> None:
-    """What was stalled and then cut goes on, as any cut does."""
+    """An upload that was stalled and then cut continues, as after any cut."""
     brolga_registry.use(faults=FaultPlan(Stall(at=at)))
     with ThreadPoolExecutor(1) as pool:
         pushed = pool.submit(push, brolga_registry)
@@ -132,7 +132,7 @@ def test_push_fails_if_bytes_cannot_be_resent(brolga_registry: BrolgaRegistry) -
 
 
 def test_image_stream_has_the_whole_window(brolga_registry: BrolgaRegistry) -> None:
-    """However many blobs could be pushed at a time: it is the only one that is under way."""
+    """With several jobs, an image's stream is the only upload in progress."""
     brolga_registry.use(profile="zot", faults=FaultPlan(Cut(at=MIDDLE)))
     layers = [
         StreamLayer(source, compression="none", tar=False)

@@ -1,4 +1,4 @@
-"""What is read and asked for at registries that answer in their own way."""
+"""Reading and deleting at registries that differ from the specification."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def test_stall_of_request_without_body(brolga_registry: BrolgaRegistry, raw: Raw
 
 
 def test_stall_ends_with_the_registry(tmp_path: Path) -> None:
-    """Who stops the registry does not wait for what is stalled."""
+    """The registry stops without waiting for stalled requests."""
     injector = Injector(FaultPlan(Stall(on="GET api")))
     with running(tmp_path, middleware=fault_middleware(injector)) as address:
         raw = Raw(address)

@@ -165,7 +165,7 @@ def test_head_below_the_limit_is_accepted(client: Client) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the server be done at once with connections on which nothing is served."""
+    """Let connections without a request be overdue at once."""
     monkeypatch.setattr(connection, "IDLE_CONNECTION_S", -1.0)
     monkeypatch.setattr(server, "_CHECK_S", 0.01)
 

@@ -214,7 +214,7 @@ def test_referrers_before_their_subject(client: Client) -> None:
 
 
 def test_referrers_without_deleted_one(client: Client, subject: dict[str, Any]) -> None:
-    """What is deleted refers to nothing any more."""
+    """A deleted manifest is not a referrer."""
     referrer = refer(client, client.image(subject=subject))
     assert len(referrers(client, subject["digest"])) == 1
     assert client("DELETE", f"manifests/{referrer['digest']}").status == 202

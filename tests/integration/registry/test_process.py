@@ -112,7 +112,7 @@ def test_several_registries_in_one_process(tmp_path: Path) -> None:
 
 
 def test_serve_raises_for_invalid_directory(tmp_path: Path) -> None:
-    """What goes wrong before the start is raised in the caller."""
+    """An error before the start is raised in the caller."""
     (tmp_path / "x").write_text("")
     with pytest.raises(FileExistsError), running(tmp_path / "x"):
         raise AssertionError

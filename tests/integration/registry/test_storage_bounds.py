@@ -53,7 +53,7 @@ def test_old_sessions_expire_at_start(tmp_path: Path) -> None:
 
 
 def test_read_only_registry_expires_nothing(tmp_path: Path) -> None:
-    """What --read-only promises holds of sessions as well."""
+    """A read-only registry deletes no session either."""
     with running(tmp_path) as address:
         old = Client(address, "a").start()
     file = tmp_path / "a/.uploads" / old.rpartition("/")[2]
@@ -72,7 +72,7 @@ def test_read_only_registry_expires_nothing(tmp_path: Path) -> None:
 def test_expiry_continues_after_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What goes wrong once does not end it for ever."""
+    """An error does not end the rounds."""
     calls = threading.Semaphore(0)
 
     def expire(_self: Store, _age_s: float) -> None:
@@ -88,7 +88,7 @@ def test_expiry_continues_after_error(
 
 
 def test_held_lock_blocks_no_other_repository(tmp_path: Path) -> None:
-    """However many wait for one repository, the others are served; then those who waited too."""
+    """Requests that wait for one repository do not block others, and are served afterwards."""
     with running(tmp_path) as address:
         held, other = Client(address, "held"), Client(address, "other")
         image = held.image()
@@ -156,7 +156,7 @@ def test_connections_over_the_limit_are_503(tmp_path: Path) -> None:
                 crowd = []
                 for _ in range(160):
                     client = stack.enter_context(socket.socket())
-                    client.setblocking(False)  # who finds no room need not be accepted yet
+                    client.setblocking(False)  # a waiting connection need not be accepted yet
                     client.connect_ex((host, int(port)))
                     crowd.append(client)
                 ready, _, _ = select.select(crowd, [], [], 30)

@@ -1,4 +1,4 @@
-"""What the registry takes, read by everything else that reads its directories."""
+"""Manifests that the registry accepts can be read by all readers of its directories."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_ambiguous_manifest_is_rejected(
     ],
 )
 def test_obsolete_or_missing_type_is_rejected(registry: Registry, kind: str, why: str) -> None:
-    """What a manifest is must be said, and be something that is still in use."""
+    """A manifest needs a media type, and one that is not obsolete."""
     answer = registry(
         "PUT", "/v2/a/manifests/v1", json.dumps(IMAGE).encode(), {"Content-Type": kind}
     )

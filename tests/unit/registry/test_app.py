@@ -140,7 +140,7 @@ def test_bug_is_500(registry: Registry, monkeypatch: pytest.MonkeyPatch, error: 
 def test_broken_index_is_500(
     registry: Registry, caplog: pytest.LogCaptureFixture, method: str, target: str
 ) -> None:
-    """It is said with a code, the log names the file, and nothing is written over it."""
+    """The response has a code, the log names the file, and the file is not overwritten."""
     registry.push(b"x")
     index = registry.root / "a/b/index.json"
     index.write_bytes(b'{"manifests":{}}')
@@ -168,7 +168,7 @@ def test_empty_layout_of_umoci_is_a_repository(registry: Registry) -> None:
 def test_unreadable_manifest_hides_no_other(
     registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is wrong with one manifest does not hide the others."""
+    """An error in one manifest does not hide the others."""
     answer = put_manifest(registry, "v1")
     digest = Digest.parse(answer.headers["docker-content-digest"])
     path = registry.root / "a/b/blobs/sha256" / digest.encoded

@@ -258,7 +258,7 @@ def test_expired_session_leaves_no_directory(registry: Registry) -> None:
 
 
 def test_number_of_sessions_is_bounded(registry: Registry) -> None:
-    """Each is a file: who opens them without end is asked to come back, and the others go on."""
+    """Each session is a file: over the limit a new one is rejected, and the others continue."""
     sessions = registry.app.state.store._shared.sessions
     registry.app.state.store.expire(3600)
     assert sessions.count == 1

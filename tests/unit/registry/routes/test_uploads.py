@@ -231,7 +231,7 @@ def test_cut_put_commits_nothing(registry: Registry, method: str) -> None:
 def test_any_split_of_chunks_stores_the_same_blob(
     registry: Registry, pieces: list[bytes], cuts: list[int]
 ) -> None:
-    """However a blob comes, in pieces, requests and cut requests, its bytes are the same."""
+    """In any pieces, requests and cut requests, the same bytes are stored."""
     whole = b"".join(pieces)
     digest = Digest.of(whole)
     location = registry.start()

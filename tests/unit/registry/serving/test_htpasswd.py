@@ -23,7 +23,7 @@ def users(tmp_path: Path) -> Htpasswd:
 
 
 def test_check_truncates_long_password(users: Htpasswd) -> None:
-    """What is beyond the 72nd byte counts for nothing, as `htpasswd -B` has it."""
+    """Only the first 72 bytes count, as in `htpasswd -B`."""
     assert users.check("ann", "x" * 100)
     assert not users.check("ann", "x" * 71)
 

@@ -283,7 +283,7 @@ def test_run_with_another_process_between_any_two_statements(
 def test_file_names_are_not_reused(repo: Repo, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is deleted before it is opened is not made under its name.
 
-    SQLite finds a journal by the name of its file, and who has the old file open has one.
+    SQLite finds a journal by the name of its file; a process with the old file open has one.
     """
     connect, names = sqlite3.connect, [file.name]
 

@@ -197,7 +197,7 @@ def test_update_does_not_read_pushed_manifests(
 
 
 def test_update_reads_manifest_stored_later(repo: Repo, written: Written) -> None:
-    """What could not be read is tried again when index.json changes."""
+    """A manifest that could not be read is read again when index.json changes."""
     written.add(A, OUTER, INNER, C)
     (written.path / "blobs/sha256" / B[0].digest.encoded).write_bytes(B[1][:10])
     written.list(OUTER)
@@ -281,7 +281,7 @@ def test_update_compares_text_of_a_recent_index(
 def test_update_with_concurrent_writer(
     repo: Repo, written: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who was overtaken while it read manifests begins again, and not for ever."""
+    """An update that another writer overtakes begins again, a bounded number of times."""
     written.add(*ALL)
     written.list(B, tag="v1")
     real, left = Graph._read, [1]
@@ -334,7 +334,7 @@ def test_by_tag_returns_first_entry(repo: Repo, written: Written) -> None:
 
 
 def test_record_stores_sizes_and_times(repo: Repo, written: Written) -> None:
-    """What a list of images shows is read from the tables: none of the manifests is opened."""
+    """A list of images is read from the tables: no manifest is opened."""
     written.add(A)
     os.utime(written.path / "blobs/sha256" / A[0].digest.encoded, (5, 5))
     written.list(A)

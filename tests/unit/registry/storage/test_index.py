@@ -84,7 +84,7 @@ def test_read_index_of_missing_file_is_empty(tmp_path: Path) -> None:
 
 
 def test_put_keeps_unknown_fields(tmp_path: Path) -> None:
-    """What another program wrote is handed on as it is."""
+    """Unknown fields that another program wrote are kept."""
     platform = {"os": "linux", "architecture": "arm64"}
     entry = {**A.to_dict(), "platform": platform, "annotations": {REF_NAME: "x", "k": "v"}}
     nulls = {**B.to_dict(), "annotations": None}
@@ -201,7 +201,7 @@ def test_parse_rejects_invalid_index(tmp_path: Path, text: bytes) -> None:
 
 
 def test_read_index_rejects_directory(tmp_path: Path) -> None:
-    """What the system will not read is a broken index too."""
+    """A file that the system cannot read is a broken index too."""
     (tmp_path / "index.json").mkdir()
     with pytest.raises(BrokenIndex, match="no regular file"):
         load(tmp_path / "index.json")

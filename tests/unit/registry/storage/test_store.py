@@ -78,7 +78,7 @@ def test_names_skips_unreadable_directories(
 
 
 def test_directories_yields_children_first(store: Store, tmp_path: Path) -> None:
-    """Who deletes empty ones meets those above them afterwards."""
+    """Children come before parents, so that empty directories can be deleted in this order."""
     directories = [os.path.relpath(path, tmp_path) for path in store._directories()]
     assert (
         directories.index("b/x/y/z")
