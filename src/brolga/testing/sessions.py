@@ -102,4 +102,4 @@ async def stored_size(upload: Upload | None) -> int:
     except UploadBusy:
         return upload.size()
     except UploadUnknown:
-        return 0  # the last writer ended it: the registry will say so
+        return 0  # the last writer ended it; the registry answers 404

@@ -96,7 +96,7 @@ def _digest_and_tags(request: Request) -> tuple[Digest | None, Sequence[str]]:
     if (count := len(request.query_params.getlist("tag"))) > _MAX_TAGS:
         # "MAY return a `414 Request-URI Too Long` status if too many tags are included in the
         # request" (distribution-spec, Pushing Manifests).
-        raise _invalid(f"{count} tags: at most {_MAX_TAGS} are taken at once", 414)
+        raise _invalid(f"{count} tags: at most {_MAX_TAGS} are accepted at once", 414)
     try:
         digest, tag = requests.digest_or_tag(request)
         return digest, requests.tag_parameters(request) if tag is None else [tag]

@@ -126,7 +126,7 @@ async def limit_body(
             if recent >= _MIN_PROGRESS:
                 recent, waited_s = 0, 0.0
             if limit is not None and size > limit:
-                raise BodyTooLong(f"no more than {limit} bytes are taken here")
+                raise BodyTooLong(f"no more than {limit} bytes are accepted")
             yield block
 
 

@@ -1,6 +1,6 @@
 """The layout of one repository: `disk.layout` with the registry's errors.
 
-Its lock never waits, because a waiting thread serves no client: LayoutBusy says that it is taken.
+Its lock never waits, because a waiting thread serves no client: it raises LayoutBusy if it is held.
 """
 
 from __future__ import annotations

@@ -70,9 +70,7 @@ class Emulation:
             response = reject(facts.profile, 408, "UNKNOWN", "the body sends nothing for too long")
         elif body.is_too_long:
             status = facts.profile.blob_max_status if facts.profile.request_max is None else 413
-            response = reject(
-                facts.profile, status, "SIZE_INVALID", "more bytes than are taken here"
-            )
+            response = reject(facts.profile, status, "SIZE_INVALID", "more bytes than are accepted")
         if response is not None:
             await response(scope, receive, converter.convert)
 

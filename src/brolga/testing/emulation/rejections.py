@@ -124,14 +124,14 @@ def _request_rules(facts: RequestFacts) -> Iterator[_Rule]:
     if kind in _CHANGES and profile.cookie:
         yield "cookie" in facts.headers, 403, "DENIED", "a browser's cookie without its CSRF token"
     if kind in (*_CHANGES, "HEAD blob", "GET blob") and profile.must_exist:
-        yield not facts.exists, 404, "NAME_UNKNOWN", "the repository must be made first"
+        yield not facts.exists, 404, "NAME_UNKNOWN", "the repository must be created first"
     if kind == "POST upload" and profile.mount_needs_from:
         is_without = facts.parameter("mount") and not facts.parameter("from")
         yield is_without, 405, "UNSUPPORTED", "mount without from"
     if kind in _LISTS and profile.page_max is not None:
         text = facts.parameter("n")
         is_too_long = text.isdecimal() and int(text) > profile.page_max
-        yield is_too_long, 400, "UNSUPPORTED", "a page has fewer than these"
+        yield is_too_long, 400, "UNSUPPORTED", "a page has fewer entries"
     if kind == "DELETE manifest" and not profile.deletes_tags:
         reason = "a manifest is deleted by its digest alone"
         yield ":" not in facts.path, 400, "DIGEST_INVALID", reason
@@ -152,9 +152,9 @@ def _session_rules(facts: RequestFacts) -> Iterator[_Rule]:
         is_expired = facts.now - session.begun > profile.session_s
         yield is_expired, 404, "BLOB_UPLOAD_UNKNOWN", "the session has lived too long"
     if kind == "GET upload":
-        yield not profile.says_status, 404, "BLOB_UPLOAD_UNKNOWN", "no status is told here"
+        yield not profile.has_status, 404, "BLOB_UPLOAD_UNKNOWN", "no status is available"
     if kind == "DELETE upload":
-        yield not profile.may_cancel, 403, "DENIED", "who pushes may not delete"
+        yield not profile.may_cancel, 403, "DENIED", "a pusher may not delete"
     if kind == "PATCH upload" and profile.patches is not None:
         has_moved = session.patches >= profile.patches
         yield has_moved, 404, "BLOB_UPLOAD_UNKNOWN", "another node has the session"
@@ -185,7 +185,7 @@ def _chunk_rules(facts: RequestFacts) -> Iterator[_Rule]:
     yield is_put and profile.last_in_put and not has_last, 400, "BLOB_UPLOAD_INVALID", reason
     if facts.limit is not None:
         is_too_long = (facts.length or 0) > facts.limit
-        reason = "more bytes than are taken here"
+        reason = "more bytes than are accepted"
         yield is_too_long, profile.blob_max_status, "SIZE_INVALID", reason
 
 

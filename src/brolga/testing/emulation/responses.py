@@ -116,7 +116,7 @@ class ResponseConverter:
 
     def _convert_location(self, headers: MutableHeaders, upload: Upload) -> None:
         facts, profile = self._facts, self._facts.profile
-        if facts.kind == "GET upload" and not profile.says_location:
+        if facts.kind == "GET upload" and not profile.status_has_location:
             del headers["Location"]
             return
         assert facts.repo is not None  # noqa: S101 - the session is in it
