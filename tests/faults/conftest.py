@@ -1,4 +1,4 @@
-"""A client that is only http.client, and a socket if that is too much."""
+"""A client of http.client alone, and the plan or the profile of a test."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import http.client
 import json
 import socket
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 import pytest
+
+from brolga.testing.faults import Fault, FaultPlan
+from brolga.testing.registries import PROFILES, Profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +32,7 @@ def digest_of(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer, or its lack: status 0."""
+    """A response; status 0 means that there was none."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -37,7 +40,7 @@ class Reply:
 
     @property
     def range(self) -> str | None:
-        """What is said to have arrived."""
+        """The header Range."""
         return self.headers["Range"]
 
     @property
@@ -47,7 +50,7 @@ class Reply:
 
 
 class Raw:
-    """Asks one registry about one repository."""
+    """A client of one repository."""
 
     def __init__(self, address: str, name: str = NAME) -> None:
         self.address = address
@@ -89,8 +92,8 @@ class Raw:
 
     def resolve(self, target: str, reply: Reply) -> str:
         """Return where an answer to a request for `target` points (RFC 9110, section 10.2.2)."""
-        asked = urljoin(f"http://{self.address}/", target)
-        return urljoin(asked, str(reply.headers["Location"]))
+        url = urljoin(f"http://{self.address}/", target)
+        return urljoin(url, str(reply.headers["Location"]))
 
     def patch(self, location: str, body: bytes | Iterable[bytes], **headers: Any) -> Reply:
         """Send bytes into a session."""
@@ -106,8 +109,8 @@ class Raw:
         assert self.finish(self.start(), data, data).status == 201
         return digest_of(data)
 
-    def said(self, location: str) -> str | None:
-        """Return what the status of a session says to have arrived."""
+    def stored_range(self, location: str) -> str | None:
+        """Return the Range in the status of a session."""
         return self("GET", location).range
 
     def connect(self) -> socket.socket:
@@ -123,9 +126,28 @@ class Raw:
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def held(registry: BrolgaRegistry, name: str = NAME) -> list[bytes]:
-    """Return what the open sessions have."""
+def session_bytes(registry: BrolgaRegistry, name: str = NAME) -> list[bytes]:
+    """Return the bytes of each open session."""
     return list(registry.uploads(name).values())
+
+
+def arm(registry: BrolgaRegistry, *faults: Fault) -> FaultPlan:
+    """Put faults in force."""
+    plan = FaultPlan(*faults)
+    registry.use(faults=plan)
+    return plan
+
+
+def emulate(registry: BrolgaRegistry, name: str, **other: Any) -> Profile:
+    """Emulate a profile, with other values for some of its fields."""
+    profile = replace(PROFILES[name], **other)
+    registry.use(profile=profile)
+    return profile
+
+
+def chunk(raw: Raw, location: str, start: int, data: bytes) -> Reply:
+    """Send a chunk with Content-Range and Content-Length."""
+    return raw.patch(location, data, Content_Range=f"{start}-{start + len(data) - 1}")
 
 
 @pytest.fixture

@@ -36,8 +36,8 @@ _ROWS: Final = {
 
 def row_of(name: str) -> KnownRegistry:
     """Return the client's row for a registry of the server's profile `name`."""
-    wanted = _ROWS.get(name, name)
-    return next(row for row in KNOWN_REGISTRIES if row.name == wanted)
+    row_name = _ROWS.get(name, name)
+    return next(row for row in KNOWN_REGISTRIES if row.name == row_name)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.faults.conftest import Raw, held
+from tests.faults.conftest import Raw, chunk, emulate, session_bytes
 
 from brolga.registry.server import running
 from brolga.testing.faults import Cut, FaultPlan, TooMany
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from brolga.testing.plugin import BrolgaRegistry
-from tests.faults.emulated import chunk, play
 
 DATA = b"0123456789"
 
@@ -40,7 +39,7 @@ def test_distribution_accepts_older_state(brolga_registry: BrolgaRegistry, raw: 
 
 def test_distribution_cancels_session(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """3.x: DELETE gives 204."""
-    play(brolga_registry, "distribution-3")
+    emulate(brolga_registry, "distribution-3")
     assert raw("DELETE", raw.start()).status == 204
 
 
@@ -54,14 +53,14 @@ def test_distribution_2_ends_session_for_stale_state(
     assert raw.patch(location, [DATA]).status == 0
     reply = raw(method, location)
     assert (reply.status, reply.code) == (404, "BLOB_UPLOAD_INVALID")
-    assert held(brolga_registry) == []
+    assert session_bytes(brolga_registry) == []
 
 
 def test_distribution_2_cancels_at_newest_location(
     brolga_registry: BrolgaRegistry, raw: Raw
 ) -> None:
     """2.8: DELETE works at the newest Location alone."""
-    play(brolga_registry, "distribution-2.8")
+    emulate(brolga_registry, "distribution-2.8")
     location = raw.start()
     newest = raw.resolve(location, raw.patch(location, DATA))
     assert raw("DELETE", newest).status == 204
@@ -69,7 +68,7 @@ def test_distribution_2_cancels_at_newest_location(
 
 def test_distribution_2_ignores_content_range(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """2.8: whatever a chunk says, it is appended; Range is 0-0 for no byte and for one."""
-    play(brolga_registry, "distribution-2.8")
+    emulate(brolga_registry, "distribution-2.8")
     location = raw.start()
     assert raw("GET", location).range == "0-0"
     first = chunk(raw, location, 77, DATA[:1])
@@ -78,8 +77,8 @@ def test_distribution_2_ignores_content_range(brolga_registry: BrolgaRegistry, r
 
 
 def test_harbor_rejects_returned_cookie(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
-    """Harbor sets a cookie and wants a CSRF token of who sends it back (dotnet/sdk#37221)."""
-    play(brolga_registry, "harbor")
+    """Harbor sets a cookie; a client that returns it needs a CSRF token (dotnet/sdk#37221)."""
+    emulate(brolga_registry, "harbor")
     cookie = raw("GET", "/v2/").headers["Set-Cookie"].partition(";")[0]
     reply = raw("POST", "blobs/uploads/", Cookie=cookie)
     assert (reply.status, reply.code) == (403, "DENIED")
@@ -88,7 +87,7 @@ def test_harbor_rejects_returned_cookie(brolga_registry: BrolgaRegistry, raw: Ra
 
 def test_harbor_fails_for_largest_layers(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """Proxies in front of it give up: 502 (goharbor/harbor#19573)."""
-    play(brolga_registry, "harbor", blob_max=9)
+    emulate(brolga_registry, "harbor", blob_max=9)
     location = raw.start()
     assert raw.patch(location, [DATA]).status == 502
 
@@ -96,7 +95,7 @@ def test_harbor_fails_for_largest_layers(brolga_registry: BrolgaRegistry, raw: R
 @pytest.mark.parametrize("stream", [True, False])
 def test_nginx_bounds_each_request(brolga_registry: BrolgaRegistry, raw: Raw, stream: bool) -> None:
     """413, with a page that is not JSON, whether the length is known before or not."""
-    play(brolga_registry, "nginx", request_max=len(DATA) - 1)
+    emulate(brolga_registry, "nginx", request_max=len(DATA) - 1)
     location = raw.start()
     refused = raw.patch(location, [DATA[:4], DATA[4:]] if stream else DATA)
     assert refused.status == 413
@@ -113,7 +112,7 @@ def test_proxy_rejects_chunked_coding(
     brolga_registry: BrolgaRegistry, raw: Raw, status: int
 ) -> None:
     """A page, and the same bytes with a Content-Length are taken."""
-    play(brolga_registry, "no-chunked", chunked_status=status)
+    emulate(brolga_registry, "no-chunked", chunked_status=status)
     location = raw.start()
     refused = raw.patch(location, [DATA[:4], DATA[4:]])
     assert refused.status == status
@@ -125,12 +124,12 @@ def test_proxy_rejects_chunked_coding(
 
 def test_proxy_bounds_the_wait_for_a_body(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """408 (nginx, client_body_timeout), and what came before is stored."""
-    play(brolga_registry, "nginx", body_wait_s=0.01)
+    emulate(brolga_registry, "nginx", body_wait_s=0.01)
     location = raw.start()
     with raw.connect() as connection:
         connection.sendall(raw.head("PATCH", location, len(DATA)) + DATA[:4])
         assert connection.recv(1 << 16).startswith(b"HTTP/1.1 408")
-    assert raw.said(location) == "0-3"
+    assert raw.stored_range(location) == "0-3"
 
 
 def test_docker_hub_429_is_not_json(brolga_registry: BrolgaRegistry) -> None:
@@ -150,9 +149,9 @@ def test_gitlab_tokens_live_five_minutes(tmp_path: Path) -> None:
     with running(tmp_path, middleware=fault_middleware(injector)) as address:
         raw = Raw(address)
         assert raw("GET", "/v2/").status == 401
-        given = json.loads(raw("GET", "/token").body)
-        assert given["expires_in"] == 300
-        raw.token = given["token"]
+        reply = json.loads(raw("GET", "/token").body)
+        assert reply["expires_in"] == 300
+        raw.token = reply["token"]
         now = 299.0
         assert raw("GET", "/v2/").status == 200
         now = 300.0

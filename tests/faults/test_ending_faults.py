@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.faults.conftest import NAME, Raw, digest_of, held
+from tests.faults.conftest import NAME, Raw, arm, digest_of, session_bytes
 
 from brolga.testing.faults import (
     Answer,
@@ -20,7 +20,6 @@ from brolga.testing.faults import (
 
 if TYPE_CHECKING:
     from brolga.testing.plugin import BrolgaRegistry
-from tests.faults.plans import arm
 
 DATA = b"0123456789"
 
@@ -35,9 +34,9 @@ def test_cut_before_during_or_after_storing(
     location = raw.start()
     response = raw.patch(location, [DATA[:3], DATA[3:]] if chunked else DATA)
     assert response.status == 0
-    assert held(brolga_registry) == [left]
+    assert session_bytes(brolga_registry) == [left]
     assert brolga_registry.fired == plan.faults
-    assert raw.said(location) == f"0-{max(len(left) - 1, 0)}"
+    assert raw.stored_range(location) == f"0-{max(len(left) - 1, 0)}"
     # The session goes on.
     rest = raw.patch(location, DATA[len(left) :])
     assert (rest.status, rest.range) == (202, "0-9")
@@ -57,7 +56,7 @@ def test_cut_after_the_end_of_the_body(brolga_registry: BrolgaRegistry, raw: Raw
     location = raw.start()
     assert raw.finish(location, DATA, DATA).status == 0
     assert brolga_registry.blobs(NAME) == {}
-    assert held(brolga_registry) == [DATA]
+    assert session_bytes(brolga_registry) == [DATA]
 
 
 def test_cut_resets_connection(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
@@ -88,13 +87,13 @@ def test_cut_of_rejected_request(brolga_registry: BrolgaRegistry, raw: Raw) -> N
 def test_fault_does_not_fire_if_client_leaves_before(
     brolga_registry: BrolgaRegistry, raw: Raw
 ) -> None:
-    """What did not come to its byte has not fired."""
+    """A fault whose byte did not arrive has not fired."""
     arm(brolga_registry, Cut(at=8))
     location = raw.start()
     with raw.connect() as connection:
         connection.sendall(raw.head("PATCH", location, 10) + b"012")
     # The registry looks whether anybody still writes before it tells.
-    assert raw.said(location) in ("0-0", "0-2")
+    assert raw.stored_range(location) in ("0-0", "0-2")
     assert brolga_registry.fired == ()
 
 
@@ -113,7 +112,7 @@ def test_drop_answer_of_another_kind(
     """A session is open, and its Location is lost."""
     arm(brolga_registry, DropAnswer(on="POST upload", reset=reset))
     assert raw("POST", "blobs/uploads/").status == 0
-    assert held(brolga_registry) == [b""]
+    assert session_bytes(brolga_registry) == [b""]
 
 
 def test_resend_answers_as_to_a_second_request(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
@@ -154,7 +153,7 @@ def test_answer_during_the_body(
     with raw.connect() as connection:
         connection.sendall(raw.head("PATCH", location, 10) + DATA[:5])
         assert connection.recv(4096).startswith(b"HTTP/1.1 500 ")
-    assert held(brolga_registry) == [left]
+    assert session_bytes(brolga_registry) == [left]
 
 
 @pytest.mark.parametrize(("stored", "committed"), [(0, False), (2, False), (None, True)])

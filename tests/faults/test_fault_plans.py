@@ -6,7 +6,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from tests.faults.conftest import NAME, Raw, digest_of, held
+from tests.faults.conftest import NAME, Raw, arm, digest_of, session_bytes
 
 from brolga.registry.server import running
 from brolga.testing.faults import (
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from brolga.testing.plugin import BrolgaRegistry
-from tests.faults.plans import arm
 
 DATA = b"0123456789"
 
@@ -51,13 +50,13 @@ def test_several_faults_in_one_upload(brolga_registry: BrolgaRegistry, raw: Raw)
 
 
 def test_several_faults_in_one_request(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
-    """What does not end a request goes before what does."""
+    """A fault that does not end a request comes before one that does."""
     slow, stall, cut = Slow(bytes_per_s=1e6), Stall(at=2, for_s=0.001), Cut(at=4)
     arm(brolga_registry, cut, stall, slow)
     assert raw.patch(raw.start(), DATA).status == 0
     assert brolga_registry.fired == (slow, stall, cut)
     assert brolga_registry.requests[-1].fired == (slow, stall, cut)
-    assert held(brolga_registry) == [b"0123"]
+    assert session_bytes(brolga_registry) == [b"0123"]
 
 
 def test_first_ending_in_the_plan_fires(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
@@ -117,7 +116,7 @@ def test_raw_reports_status_zero_without_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(Raw(address), "GET", "/v2/")
+            pending = pool.submit(Raw(address), "GET", "/v2/")
             connection, _ = silent.accept()
             connection.close()
-            assert asked.result().status == 0
+            assert pending.result().status == 0

@@ -118,15 +118,15 @@ def test_fixture_accepts_parameters(run: pytest.Pytester) -> None:
 
 
 @pytest.mark.parametrize(
-    ("marker", "said"),
+    ("marker", "message"),
     [
         ('profile="docker"', "no profile 'docker': there are distribution-3, "),
         ('profil="zot"', "brolga_registry knows no profil: profile= and faults="),
         ('"zot"', "brolga_registry takes profile= and faults= by their names"),
     ],
 )
-def test_fixture_rejects_invalid_marker(run: pytest.Pytester, marker: str, said: str) -> None:
-    """What cannot be played is one line, and no test runs with something else."""
+def test_fixture_rejects_invalid_marker(run: pytest.Pytester, marker: str, message: str) -> None:
+    """An invalid marker is an error of one line, and the test does not run."""
     result = outcome(
         run,
         f"""
@@ -138,22 +138,22 @@ def test_fixture_rejects_invalid_marker(run: pytest.Pytester, marker: str, said:
         """,
     )
     result.assert_outcomes(errors=1)
-    assert said in result.stdout.str()
+    assert message in result.stdout.str()
 
 
 @pytest.mark.parametrize(
-    ("missing", "said"),
+    ("missing", "message"),
     [
         ("uvicorn", "brolga_registry needs uvicorn: pip install 'brolga[server]'"),
         ("brolga.registry.server", "ModuleNotFoundError"),
     ],
 )
-def test_fixture_names_missing_extra(run: pytest.Pytester, missing: str, said: str) -> None:
+def test_fixture_names_missing_extra(run: pytest.Pytester, missing: str, message: str) -> None:
     """One line says how to get what is missing; a module of ours that is missing is a bug."""
     run.makeconftest(f"import sys\nsys.modules[{missing!r}] = None\n")
     result = outcome(run, "def test_it(brolga_registry): pass")
     result.assert_outcomes(errors=1)
-    assert said in result.stdout.str()
+    assert message in result.stdout.str()
 
 
 def test_help_lists_marker_and_fixture(run: pytest.Pytester) -> None:
@@ -169,8 +169,10 @@ def test_plugin_imports_nothing_at_start() -> None:
         "import pytest, sys, threading; before = set(sys.modules); import brolga.testing.plugin; "
         "print(*sorted(set(sys.modules) - before)); print(threading.active_count())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    imported, threads = done.stdout.splitlines()
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    imported, threads = process.stdout.splitlines()
     packages = {"brolga", "brolga._version", "brolga.testing"}
     assert set(imported.split()) <= {*packages, "brolga.testing.plugin"}
     assert threads == "1"

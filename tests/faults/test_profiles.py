@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from tests.faults.conftest import NAME, Raw, digest_of, held
+from tests.faults.conftest import NAME, Raw, chunk, digest_of, emulate, session_bytes
 
 from brolga.registry.server import running
 from brolga.testing.faults import Answer, Cut, FaultPlan
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from brolga.testing.plugin import BrolgaRegistry
-from tests.faults.emulated import chunk, play
 
 DATA = b"0123456789"
 
@@ -52,8 +51,8 @@ def test_every_profile_has_evidence(brolga_registry: BrolgaRegistry) -> None:
 
 
 def test_ghcr_has_another_session_path(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
-    """Who builds a session's path by itself finds none: it is `/blobs/upload/…`."""
-    play(brolga_registry, "ghcr")
+    """A client must not build a session's path itself: it is `/blobs/upload/…`."""
+    emulate(brolga_registry, "ghcr")
     path = urlsplit(raw.start()).path
     assert path.startswith(f"/v2/{NAME}/blobs/upload/")
     assert raw("GET", path).status == 204
@@ -63,7 +62,7 @@ def test_ghcr_has_another_session_path(brolga_registry: BrolgaRegistry, raw: Raw
 def test_ghcr_bounds_chunks(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """A longer chunk gives 416 (oras-project/rust-oci-client#35); streams and PUT are fine."""
     assert PROFILES["ghcr"].chunk_max == 4 << 20
-    play(brolga_registry, "ghcr", chunk_max=4)
+    emulate(brolga_registry, "ghcr", chunk_max=4)
     location = raw.start()
     assert chunk(raw, location, 0, DATA[:5]).status == 416
     assert chunk(raw, location, 0, DATA[:4]).range == "0-3"
@@ -73,7 +72,7 @@ def test_ghcr_bounds_chunks(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
 @pytest.mark.parametrize("streamed", [False, True])
 def test_ghcr_bounds_layers(brolga_registry: BrolgaRegistry, raw: Raw, streamed: bool) -> None:
     """10 GB a layer, however the bytes come."""
-    play(brolga_registry, "ghcr", blob_max=8)
+    emulate(brolga_registry, "ghcr", blob_max=8)
     location = raw.start()
     assert raw.patch(location, [DATA[:3]]).status == 202
     reply = raw.patch(location, [DATA[3:]] if streamed else DATA[3:])
@@ -96,13 +95,13 @@ def test_ghcr_ends_session_after_ten_minutes(tmp_path: Path) -> None:
 
 def test_ghcr_has_no_referrers_api(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """No Referrers API: 404."""
-    play(brolga_registry, "ghcr")
+    emulate(brolga_registry, "ghcr")
     assert raw("GET", f"referrers/{digest_of(DATA)}").status == 404
 
 
 def test_ecr_freezes_range(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """PATCH is 201, and Range stays at the first chunk (aws/containers-roadmap#2831)."""
-    play(brolga_registry, "ecr", chunk_min=3)
+    emulate(brolga_registry, "ecr", chunk_min=3)
     location = raw.start()
     for start, stop in ((0, 4), (4, 8)):
         reply = chunk(raw, location, start, DATA[start:stop])
@@ -114,7 +113,7 @@ def test_ecr_freezes_range(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
 
 def test_ecr_requires_last_chunk_in_put(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """After several PATCHes an empty PUT is refused; after one it is taken."""
-    play(brolga_registry, "ecr", chunk_min=0)
+    emulate(brolga_registry, "ecr", chunk_min=0)
     location = raw.start()
     for start in (0, 5):
         assert chunk(raw, location, start, DATA[start : start + 5]).status == 201
@@ -125,7 +124,7 @@ def test_ecr_bounds_chunks(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """Parts of 5 MiB or more except the last, 20 MiB at most."""
     ecr = PROFILES["ecr"]
     assert (ecr.chunk_min, ecr.chunk_max) == (5 << 20, 20 << 20)
-    play(brolga_registry, "ecr", chunk_min=4, chunk_max=6)
+    emulate(brolga_registry, "ecr", chunk_min=4, chunk_max=6)
     location = raw.start()
     assert chunk(raw, location, 0, DATA[:7]).status == 413
     assert chunk(raw, location, 0, DATA[:2]).status == 201
@@ -136,7 +135,7 @@ def test_ecr_bounds_chunks(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
 
 def test_ecr_requires_repository(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """The repository must exist."""
-    play(brolga_registry, "ecr")
+    emulate(brolga_registry, "ecr")
     other = Raw(raw.address, "team/other")
     reply = other("POST", "blobs/uploads/")
     assert (reply.status, reply.code) == (404, "NAME_UNKNOWN")
@@ -148,13 +147,13 @@ def test_ecr_accepts_repository_with_content(brolga_registry: BrolgaRegistry) ->
     """A repository that has something exists."""
     other = Raw(brolga_registry.address, "team/other")
     other.push(DATA)
-    play(brolga_registry, "ecr")
+    emulate(brolga_registry, "ecr")
     assert other("POST", "blobs/uploads/").status == 202
 
 
 def test_ecr_manifests_and_lists(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """A manifest's PUT has no Location; pages have at most 1000."""
-    play(brolga_registry, "ecr")
+    emulate(brolga_registry, "ecr")
     raw.push(b"{}")
     kind = "application/vnd.example+json"
     put = raw("PUT", "manifests/v1", b"{}", Content_Type=kind)
@@ -165,7 +164,7 @@ def test_ecr_manifests_and_lists(brolga_registry: BrolgaRegistry, raw: Raw) -> N
 
 def test_ecr_public_has_no_status(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """Public ECR answers 404 to GET of a session."""
-    play(brolga_registry, "ecr-public")
+    emulate(brolga_registry, "ecr-public")
     location = raw.start()
     assert raw("GET", location).status == 404
     assert raw.patch(location, [DATA]).status == 201
@@ -174,7 +173,7 @@ def test_ecr_public_has_no_status(brolga_registry: BrolgaRegistry, raw: Raw) -> 
 def test_acr_bounds_chunks_and_puts(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """Content-Range without Content-Length is 400; one PUT over about 20 MB is 413."""
     assert PROFILES["acr"].put_max == 20_000_000
-    play(brolga_registry, "acr", put_max=8, chunk_max=4)
+    emulate(brolga_registry, "acr", put_max=8, chunk_max=4)
     location = raw.start()
     assert location.startswith(f"http://{raw.address}/v2/")
     assert raw.patch(location, [DATA], Content_Range="0-9").status == 400
@@ -195,7 +194,7 @@ def test_cut_ends_session(brolga_registry: BrolgaRegistry, raw: Raw, name: str) 
 
 def test_gar_rejects_chunks(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """Content-Range is not supported; a stream is."""
-    play(brolga_registry, "gar")
+    emulate(brolga_registry, "gar")
     location = raw.start()
     assert chunk(raw, location, 0, DATA).status == 400
     assert raw.patch(location, [DATA]).status == 202
@@ -203,7 +202,7 @@ def test_gar_rejects_chunks(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
 
 def test_gar_requires_signed_location(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """A long signed Location on another path, whose query must come back byte for byte."""
-    profile = play(brolga_registry, "gar")
+    profile = emulate(brolga_registry, "gar")
     location = raw.start()
     assert urlsplit(location).path.startswith("/artifacts-uploads/")
     assert urlsplit(location).query == profile.query
@@ -214,7 +213,7 @@ def test_gar_requires_signed_location(brolga_registry: BrolgaRegistry, raw: Raw)
 
 def test_quay_range_of_zero_bytes(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """Range of POST is `bytes=0--1`; GET of a session has no Location."""
-    play(brolga_registry, "quay")
+    emulate(brolga_registry, "quay")
     opened = raw("POST", "blobs/uploads/")
     assert opened.range == "bytes=0--1"
     location = raw.resolve("/", opened)
@@ -225,7 +224,7 @@ def test_quay_range_of_zero_bytes(brolga_registry: BrolgaRegistry, raw: Raw) -> 
 
 def test_quay_skips_stored_bytes(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """Overlap is skipped, a gap gives 416."""
-    play(brolga_registry, "quay")
+    emulate(brolga_registry, "quay")
     location = raw.start()
     assert chunk(raw, location, 0, DATA[:5]).status == 202
     assert chunk(raw, location, 3, DATA[3:8]).range == "bytes=0-7"
@@ -246,12 +245,12 @@ def test_quay_ends_session_after_failed_put(
     location = raw.start()
     assert raw.patch(location, DATA).status == 202
     assert raw.finish(location, DATA + DATA, DATA).status == status
-    assert held(brolga_registry) == []
+    assert session_bytes(brolga_registry) == []
 
 
 def test_jfrog_accepts_one_patch(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """Each PATCH may reach another node: one for each blob. It may be answered 204."""
-    play(brolga_registry, "jfrog")
+    emulate(brolga_registry, "jfrog")
     location = raw.start()
     first = raw.patch(location, DATA[:5])
     assert first.status == 204
@@ -262,7 +261,7 @@ def test_jfrog_accepts_one_patch(brolga_registry: BrolgaRegistry, raw: Raw) -> N
 
 def test_jfrog_answers_403_for_missing(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """403 for 404; partial uploads may need delete rights."""
-    play(brolga_registry, "jfrog")
+    emulate(brolga_registry, "jfrog")
     raw.push(DATA)
     assert raw("HEAD", f"blobs/{digest_of(b'')}").status == 403
     assert raw("GET", "manifests/nothing").status == 403
@@ -272,7 +271,7 @@ def test_jfrog_answers_403_for_missing(brolga_registry: BrolgaRegistry, raw: Raw
 
 def test_zot_requires_content_length(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """`Content-Length: 0` on the PUT; without both headers a PATCH is a stream."""
-    play(brolga_registry, "zot")
+    emulate(brolga_registry, "zot")
     location = raw.start()
     assert raw.patch(location, [DATA[:5]], Content_Range="77-99").range == "0-4"
     assert chunk(raw, location, 77, DATA[5:]).status == 416
@@ -283,7 +282,7 @@ def test_zot_requires_content_length(brolga_registry: BrolgaRegistry, raw: Raw) 
 
 def test_zot_requires_mount_source(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """`mount` without `from` gives 405."""
-    play(brolga_registry, "zot")
+    emulate(brolga_registry, "zot")
     assert raw("POST", f"blobs/uploads/?mount={digest_of(DATA)}").status == 405
     assert raw("POST", f"blobs/uploads/?mount={digest_of(DATA)}&from=team/other").status == 202
 
@@ -298,8 +297,8 @@ def test_faults_and_profiles_compose(brolga_registry: BrolgaRegistry, raw: Raw) 
 
 
 def test_status_of_session_that_is_being_written(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
-    """Who asks meanwhile is told what is stored by then."""
-    play(brolga_registry, "quay")
+    """The status has the bytes that are stored by then."""
+    emulate(brolga_registry, "quay")
     location = raw.start()
     with raw.connect() as connection:
         connection.sendall(raw.head("PATCH", location, 10) + DATA[:5])
@@ -312,6 +311,6 @@ def test_status_of_session_that_is_being_written(brolga_registry: BrolgaRegistry
 
 def test_invalid_name_with_profile(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     """A profile refuses no more than it must: names are judged by the registry itself."""
-    play(brolga_registry, "ecr")
+    emulate(brolga_registry, "ecr")
     assert raw("GET", "/v2/_Bad_/blobs/uploads/x").status == 400
     assert raw("GET", "/v2/team/app/blobs/uploads/x").status == 404

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.faults.conftest import NAME, Raw, digest_of
 from tests.faults.counterparts import as_hosted
+from tests.faults.pushing import AT_ONCE, DATA, EARLY, MIB, MIDDLE, SILENT, SURVIVED, pieces, push
 
 from brolga.client import Client, TransportOptions, UploadOptions
 from brolga.errors import (
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
     from brolga.testing.faults import Fault
     from brolga.testing.plugin import BrolgaRegistry
-from tests.faults.pushing import AT_ONCE, DATA, EARLY, MIB, MIDDLE, SILENT, SURVIVED, pieces, push
 
 
 @pytest.mark.parametrize("faults", SURVIVED.values(), ids=SURVIVED)
@@ -80,7 +80,7 @@ REPORTED: dict[str, tuple[tuple[Fault, ...], type[BrolgaError]]] = {
 def test_push_reports_fatal_fault(
     brolga_registry: BrolgaRegistry, faults: tuple[Fault, ...], kind: type[BrolgaError]
 ) -> None:
-    """What is not survived is reported: a typed error, and nothing is committed."""
+    """A fatal fault is a typed error, and no blob is committed."""
     brolga_registry.use(faults=FaultPlan(*faults))
     error = push(brolga_registry)
     assert isinstance(error, kind)
@@ -112,7 +112,7 @@ def test_stall_is_a_timeout(brolga_registry: BrolgaRegistry) -> None:
 
 @pytest.mark.parametrize("at", [0, MIDDLE, None])
 def test_stall_that_ends_in_a_cut(brolga_registry: BrolgaRegistry, at: int | None) -> None:
-    """What was stalled and then cut goes on, as any cut does."""
+    """An upload that was stalled and then cut continues, as after any cut."""
     brolga_registry.use(faults=FaultPlan(Stall(at=at)))
     with ThreadPoolExecutor(1) as pool:
         pushed = pool.submit(push, brolga_registry)
@@ -132,10 +132,11 @@ def test_push_fails_if_bytes_cannot_be_resent(brolga_registry: BrolgaRegistry) -
 
 
 def test_image_stream_has_the_whole_window(brolga_registry: BrolgaRegistry) -> None:
-    """However many blobs could be pushed at a time: it is the only one that is under way."""
+    """With several jobs, an image's stream is the only upload in progress."""
     brolga_registry.use(profile="zot", faults=FaultPlan(Cut(at=MIDDLE)))
     layers = [
-        StreamLayer(one, compression="none", tar=False) for one in (pieces(), iter([b"small"]))
+        StreamLayer(source, compression="none", tar=False)
+        for source in (pieces(), iter([b"small"]))
     ]
     name = brolga_registry.repository(NAME)
     with Client(
@@ -160,20 +161,20 @@ KEPT: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("kept", KEPT)
+@pytest.mark.parametrize("buffer", KEPT)
 @pytest.mark.parametrize(("name", "resumes"), RESUMES.items())
 def test_cut_on_each_profile_with_each_source(
-    brolga_registry: BrolgaRegistry, tmp_path: Path, name: str, resumes: bool, kept: str
+    brolga_registry: BrolgaRegistry, tmp_path: Path, name: str, resumes: bool, buffer: str
 ) -> None:
     """The blob; or an error if neither the registry nor the client has the bytes."""
-    options = dict(KEPT[kept])
-    if kept == "a file":
+    options = dict(KEPT[buffer])
+    if buffer == "a file":
         options["source"] = tmp_path / "source"
         options["source"].write_bytes(DATA)
     brolga_registry.use(profile=name, faults=FaultPlan(Cut(at=MIDDLE)))
     with as_hosted(name):
         error = push(brolga_registry, **options)
-    if resumes or kept != "a pipe longer than the window":
+    if resumes or buffer != "a pipe longer than the window":
         assert error is None
     else:
         assert isinstance(error, StreamNotReplayable)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.faults.conftest import NAME
 from tests.faults.counterparts import as_hosted
+from tests.faults.pushing import AT_ONCE, DATA, MIB, MIDDLE, SILENT, SURVIVED, pieces, push
 
 from brolga.client import Client
 from brolga.errors import (
@@ -27,7 +28,6 @@ from brolga.testing.registries import PROFILES
 if TYPE_CHECKING:
     from brolga.testing.faults import Fault
     from brolga.testing.plugin import BrolgaRegistry
-from tests.faults.pushing import AT_ONCE, DATA, MIB, MIDDLE, SILENT, SURVIVED, pieces, push
 
 
 @pytest.mark.parametrize("style", ["auto", "streamed"])

@@ -1,4 +1,4 @@
-"""What is read and asked for at registries that answer in their own way."""
+"""Reading and deleting at registries that differ from the specification."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_referrers_ignores_subject_of_gitlab(
         assert client.referrers(name) == ()
         artifact = Artifact.of("application/x", subject=client.head(name))
         client.push(brolga_registry.repository(NAME), artifact)
-        assert [one.digest for one in client.referrers(name)] == [artifact.digest]
+        assert [referrer.digest for referrer in client.referrers(name)] == [artifact.digest]
 
 
 def test_client_accepts_json_called_text(brolga_registry: BrolgaRegistry, raw: Raw) -> None:

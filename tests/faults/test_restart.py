@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 
 def test_session_survives_restart(tmp_path: Path) -> None:
-    """What was stored before the kill is there after it, and the session goes on."""
+    """The bytes stored before the kill are kept, and the session continues."""
     with RegistryProcess(tmp_path) as process:
         raw = Raw(process.address)
         location = raw.start()
         assert raw.patch(location, DATA[:1000]).range == "0-999"
         process.restart()
-        assert raw.said(location) == "0-999"
+        assert raw.stored_range(location) == "0-999"
         assert raw.patch(location, DATA[1000:]).status == 202
         assert raw.finish(location, DATA).status == 201
         process.restart()
@@ -72,7 +72,7 @@ def test_push_survives_restart(tmp_path: Path) -> None:
 
 
 def test_start_error_has_stderr(tmp_path: Path) -> None:
-    """The error is what the command said, and nothing is left running."""
+    """The error is the command's stderr, and no process is left."""
     (tmp_path / "file").write_text("")
     with pytest.raises(StartError, match="cannot serve"):
         RegistryProcess(tmp_path / "file").__enter__()
@@ -115,8 +115,8 @@ def test_push_survives_kill(tmp_path: Path, kind_and_source: tuple[str, str], wh
     kind, source = kind_and_source
     (tmp_path / "file").write_bytes(DATA)
     plan = FaultPlan(KILLS[when])
-    given: Any = tmp_path / "file" if source == "file" else iter([DATA])
-    layer = StreamLayer(given, compression="none", tar=False)
+    source_file: Any = tmp_path / "file" if source == "file" else iter([DATA])
+    layer = StreamLayer(source_file, compression="none", tar=False)
     with (
         as_hosted(kind),
         RegistryProcess(tmp_path / "registry", plan=plan, profile=kind) as process,
@@ -147,7 +147,7 @@ def test_push_fails_if_bytes_are_lost_with_the_process(tmp_path: Path) -> None:
 
 
 def test_kill_without_comes_back(tmp_path: Path) -> None:
-    """What does not come back by itself is started by the test; what fired does not again."""
+    """The test restarts the process; a fault that fired does not fire again."""
     plan = FaultPlan(Kill(on="GET api", comes_back=False), Answer(on="GET api", nth=2, status=503))
     with RegistryProcess(tmp_path, plan=plan) as process:
         raw = Raw(process.address)

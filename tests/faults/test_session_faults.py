@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from tests.faults.conftest import NAME, Raw, held
+from tests.faults.conftest import NAME, Raw, arm, session_bytes
 
 from brolga.registry.server import running
 from brolga.testing.faults import (
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from brolga.testing.faults import LocationForm
     from brolga.testing.plugin import BrolgaRegistry
-from tests.faults.plans import arm
 
 DATA = b"0123456789"
 
@@ -54,7 +53,7 @@ def test_stall_ends_with_the_plan(
         connection.sendall(raw.head("PATCH", location, 10) + DATA)
         wait_until_fired(brolga_registry, raw)
         assert brolga_registry.fired == plan.faults
-        assert held(brolga_registry)[0] in (b"", DATA)
+        assert session_bytes(brolga_registry)[0] in (b"", DATA)
         connection.setblocking(False)
         with pytest.raises(BlockingIOError):
             connection.recv(1)
@@ -77,8 +76,8 @@ def test_stall_ends_when_the_client_returns(
     with raw.connect() as connection:
         connection.sendall(raw.head("PATCH", location, 10) + DATA)
         wait_until_fired(brolga_registry, raw)
-        asked = raw("GET", location)
-        assert (asked.status, asked.range) == ((404, None) if name == "zot" else (204, "0-2"))
+        status = raw("GET", location)
+        assert (status.status, status.range) == ((404, None) if name == "zot" else (204, "0-2"))
         with pytest.raises(ConnectionResetError):
             connection.recv(1)
     assert raw("DELETE", location).status == (404 if name == "zot" else 204)
@@ -92,7 +91,7 @@ def test_stall_of_request_without_body(brolga_registry: BrolgaRegistry, raw: Raw
 
 
 def test_stall_ends_with_the_registry(tmp_path: Path) -> None:
-    """Who stops the registry does not wait for what is stalled."""
+    """The registry stops without waiting for stalled requests."""
     injector = Injector(FaultPlan(Stall(on="GET api")))
     with running(tmp_path, middleware=fault_middleware(injector)) as address:
         raw = Raw(address)
@@ -117,7 +116,7 @@ def test_missing_range(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     arm(brolga_registry, MissingRange(on="PATCH upload"), MissingRange(on="GET upload"))
     location = raw.start()
     assert raw.patch(location, DATA).range is None
-    assert raw.said(location) is None
+    assert raw.stored_range(location) is None
 
 
 def test_frozen_range(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
@@ -127,18 +126,18 @@ def test_frozen_range(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
     assert raw.patch(location, b"0123").range == "0-3"
     assert brolga_registry.fired == ()
     assert raw.patch(location, b"456789").range == "0-3"
-    assert raw.said(location) == "0-3"
+    assert raw.stored_range(location) == "0-3"
     assert brolga_registry.fired == 2 * plan.faults
     assert raw.finish(location, DATA).status == 201
 
 
-@pytest.mark.parametrize(("by", "said"), [(3, "0-12"), (-3, "0-6"), (-100, "0-0")])
-def test_shifted_range(brolga_registry: BrolgaRegistry, raw: Raw, by: int, said: str) -> None:
+@pytest.mark.parametrize(("by", "expected"), [(3, "0-12"), (-3, "0-6"), (-100, "0-0")])
+def test_shifted_range(brolga_registry: BrolgaRegistry, raw: Raw, by: int, expected: str) -> None:
     """ShiftedRange: more than has arrived, or less."""
     arm(brolga_registry, ShiftedRange(by=by, on="GET upload"))
     location = raw.start()
     assert raw.patch(location, DATA).range == "0-9"
-    assert raw.said(location) == said
+    assert raw.stored_range(location) == expected
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH", "PUT", "DELETE"])
@@ -153,7 +152,7 @@ def test_stale_state_ends_session_at_older_location(
     response = raw(method, older)
     assert (response.status, response.code) == (404, "BLOB_UPLOAD_INVALID")
     assert brolga_registry.fired == plan.faults
-    assert held(brolga_registry) == []
+    assert session_bytes(brolga_registry) == []
     assert raw("GET", newest).status == 404
 
 
@@ -176,7 +175,7 @@ def test_stale_state_rejects_location_without_query(
     location = urlsplit(raw.start()).path
     assert raw.patch(location + query, DATA).status == 404
     # It is not the session's fault.
-    assert held(brolga_registry) == [b""]
+    assert session_bytes(brolga_registry) == [b""]
 
 
 @pytest.mark.parametrize(
@@ -193,11 +192,11 @@ def test_other_location(
 ) -> None:
     """OtherLocation: whatever its form is, resolved it leads to the session (RFC 9110, 10.2.2)."""
     arm(brolga_registry, OtherLocation(form=form))
-    asked = f"/v2/{NAME}/blobs/uploads/"
-    opened = raw("POST", asked)
-    said = opened.headers["Location"]
-    assert said.startswith(begins) or (form == "relative" and "/" not in said)
-    location = raw.resolve(asked, opened)
+    target = f"/v2/{NAME}/blobs/uploads/"
+    opened = raw("POST", target)
+    location_header = opened.headers["Location"]
+    assert location_header.startswith(begins) or (form == "relative" and "/" not in location_header)
+    location = raw.resolve(target, opened)
     for part in (DATA[:4], DATA[4:]):
         location = raw.resolve(location, raw.patch(location, part))
     assert raw.finish(location, DATA).status == 201
@@ -211,9 +210,9 @@ def token_of(raw: Raw, method: str = "GET") -> dict[str, Any]:
     assert challenge.headers["WWW-Authenticate"] == (
         f'Bearer realm="http://{raw.address}/token",service="brolga"'
     )
-    given = raw(method, "/token")
-    assert given.status == 200
-    return {"Authorization": f"Bearer {json.loads(given.body)['token']}"}
+    reply = raw(method, "/token")
+    assert reply.status == 200
+    return {"Authorization": f"Bearer {json.loads(reply.body)['token']}"}
 
 
 def test_token_dies_after_uses(brolga_registry: BrolgaRegistry, raw: Raw) -> None:
@@ -226,13 +225,13 @@ def test_token_dies_after_uses(brolga_registry: BrolgaRegistry, raw: Raw) -> Non
     assert [raw("GET", "/v2/", **second).status for _ in range(3)] == [200, 200, 200]
 
 
-@pytest.mark.parametrize("said", ["Basic YTpi", "Bearer unknown-token", ""])
+@pytest.mark.parametrize("header", ["Basic YTpi", "Bearer unknown-token", ""])
 def test_token_dies_rejects_missing_token(
-    brolga_registry: BrolgaRegistry, raw: Raw, said: str
+    brolga_registry: BrolgaRegistry, raw: Raw, header: str
 ) -> None:
     """If a plan has tokens, a client needs one."""
     arm(brolga_registry, TokenDies())
-    assert raw("GET", "/v2/", Authorization=said).status == 401
+    assert raw("GET", "/v2/", Authorization=header).status == 401
 
 
 def test_token_dies_after_seconds(tmp_path: Path) -> None:

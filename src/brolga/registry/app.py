@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from brolga._version import __version__
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from starlette.requests import Request
-    from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
@@ -52,6 +51,14 @@ _TABLE: tuple[tuple[str, str, Callable[[Request], Awaitable[Response]]], ...] = 
     ("GET", "/v2/{name:path}/tags/list", listings.tags),
     ("GET", "/v2/{name:path}/referrers/{digest}", listings.referrers),
 )
+# Of every response. A client chooses what it pushes, and its media type: no browser may run it as a
+# page of this host.
+_HEADERS: Final = {
+    "Docker-Distribution-API-Version": "registry/2.0",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "Content-Disposition": "attachment",
+}
 _ROUTES: Final = [Route(path, handler, methods=[method]) for method, path, handler in _TABLE]
 
 
@@ -62,17 +69,13 @@ def _no_route(request: Request, _error: Exception) -> Response:
         if route.path_regex.match(request.scope["path"]):
             allowed |= route.methods or set()
     if not allowed:
-        return error_response(404, "UNSUPPORTED", {"reason": "no such path"})
-    reason = {"reason": f"no {request.method} here"}
-    return error_response(405, "UNSUPPORTED", reason, {"Allow": ", ".join(sorted(allowed))})
+        return error_response(404, "UNSUPPORTED", "no such path")
+    allow = {"Allow": ", ".join(sorted(allowed))}
+    return error_response(405, "UNSUPPORTED", f"no {request.method} here", allow)
 
 
 class _ServerHeaders:
-    """Add the headers of every response.
-
-    A client chooses what it pushes, and its media type: no browser may run it as a page of this
-    host. A middleware may set another `Server`, or an empty one, which is left out.
-    """
+    """Add `_HEADERS`, and `Server` unless a middleware has set it; an empty one is left out."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -81,12 +84,7 @@ class _ServerHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers["Docker-Distribution-API-Version"] = "registry/2.0"
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers["Content-Security-Policy"] = (
-                    "default-src 'none'; frame-ancestors 'none'; sandbox"
-                )
-                headers["Content-Disposition"] = "attachment"
+                headers.update(_HEADERS)
                 if not headers.setdefault("Server", f"brolga/{__version__}"):
                     del headers["Server"]
             await send(message)

@@ -9,24 +9,19 @@ import errno
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from brolga.disk.directory import UnsafePath
 from brolga.errors import BrolgaError, DigestMismatch, InvalidDigest, InvalidReference
 from brolga.registry.storage.layout import BrokenIndex, LayoutBusy, RepositoryUnknown
-from brolga.registry.storage.manifest_store import (
-    ManifestUnknown,
-    ReferencesUnknown,
-    SizeMismatch,
-)
+from brolga.registry.storage.manifest_store import ManifestUnknown, ReferencesUnknown, SizeMismatch
 from brolga.registry.storage.repository import BlobIsManifest, BlobUnknown
 from brolga.registry.storage.uploads import TooManyUploads, UploadBusy, UploadUnknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from starlette.requests import Request
     from starlette.types import ExceptionHandler
 
 
@@ -64,13 +59,15 @@ _TABLE: Mapping[type, tuple[int, str]] = {
     BodyTooLong: (413, "SIZE_INVALID"),
     BodyStalled: (408, "BLOB_UPLOAD_INVALID"),
     SizeMismatch: (400, "SIZE_INVALID"),
+    # The push of a manifest "MUST result in one or more `MANIFEST_BLOB_UNKNOWN` errors" then; its
+    # status is 404 (distribution-spec, Endpoints, end-7a).
+    ReferencesUnknown: (404, "MANIFEST_BLOB_UNKNOWN"),
     InvalidReference: (400, "NAME_INVALID"),
     InvalidDigest: (400, "DIGEST_INVALID"),
     DigestMismatch: (400, "DIGEST_INVALID"),
 }
 
-# How many of a manifest's missing references are named.
-_MAX_MISSING: Final = 100
+_MAX_MISSING: Final = 100  # how many of a manifest's missing references are named
 
 # distribution-spec, Error Codes; UNKNOWN is not there, and means an error of the registry itself.
 _MESSAGES: Mapping[str, str] = {
@@ -91,18 +88,15 @@ _MESSAGES: Mapping[str, str] = {
     "UNSUPPORTED": "the operation is unsupported",
 }
 
-# No space, no quota, a file of the largest size.
 _DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-# A read-only disk, or a file of another user.
 _NOT_WRITABLE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 def error_response(
-    status: int, code: str, detail: Mapping[str, str], headers: Mapping[str, str] | None = None
+    status: int, code: str, reason: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return an error of one code (distribution-spec, Error Codes)."""
-    return _response(status, code, [detail], headers)
+    """Return an error with a code of the distribution-spec (Error Codes), and its reason."""
+    return _response(status, code, [{"reason": reason}], headers)
 
 
 def _response(
@@ -119,29 +113,20 @@ def _response(
 
 def _request_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)  # noqa: S101 - starlette looks handlers up by class
-    return error_response(error.status, error.code, {"reason": str(error)}, error.headers)
+    return error_response(error.status, error.code, str(error), error.headers)
 
 
 def _known_error(_request: Request, error: Exception) -> Response:
     """Return the response in the table for an error's class."""
     status, code = next(_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE)
-    detail = {"reason": str(error)}
+    details = [{"reason": str(error)}]
     if isinstance(error, DigestMismatch):
         # "The error MAY include a detail structure with the key "digest", including the invalid
         # digest string" (the same codes in Docker's specification)
-        detail |= {"digest": error.expected, "actual": error.actual}
-    return error_response(status, code, detail)
-
-
-def _references_unknown(_request: Request, error: Exception) -> Response:
-    """Name the missing references of a manifest.
-
-    "it MUST result in one or more `MANIFEST_BLOB_UNKNOWN` errors" (distribution-spec, Push); the
-    status for a manifest with missing references is 404 (Endpoints, end-7a).
-    """
-    assert isinstance(error, ReferencesUnknown)  # noqa: S101 - starlette looks handlers up by class
-    details = [{"digest": str(missing.digest)} for missing in error.missing[:_MAX_MISSING]]
-    return _response(404, "MANIFEST_BLOB_UNKNOWN", details)
+        details[0] |= {"digest": error.expected, "actual": error.actual}
+    elif isinstance(error, ReferencesUnknown):
+        details = [{"digest": str(missing.digest)} for missing in error.missing[:_MAX_MISSING]]
+    return _response(status, code, details)
 
 
 def _os_error(request: Request, error: Exception) -> Response:
@@ -151,7 +136,7 @@ def _os_error(request: Request, error: Exception) -> Response:
         return _broken(request, error)
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         _log.error("%s", error)
-        return error_response(507, "UNKNOWN", {"reason": "the registry's disk is full"})
+        return error_response(507, "UNKNOWN", "the registry's disk is full")
     if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
         if request.method in {"GET", "HEAD"}:
             return _broken(request, error)
@@ -160,8 +145,7 @@ def _os_error(request: Request, error: Exception) -> Response:
         if error.errno not in logged:
             logged.add(error.errno)
             _log.error("the registry cannot write: %s", error)
-        reason = {"reason": "the registry's disk cannot be written"}
-        return error_response(405, "UNSUPPORTED", reason)
+        return error_response(405, "UNSUPPORTED", "the registry's disk cannot be written")
     raise error
 
 
@@ -169,23 +153,22 @@ def _broken(_request: Request, error: Exception) -> Response:
     """Answer that a repository cannot be read; only the log names the file."""
     _log.error("%s", error)
     reason = "a file of this repository is broken; the registry's log says which one it is"
-    return error_response(500, "UNKNOWN", {"reason": reason})
+    return error_response(500, "UNKNOWN", reason)
 
 
 def _busy(_request: Request, error: Exception) -> Response:
     """Ask the client to retry later: another program holds the repository's lock."""
     _log.error("%s", error)
-    return error_response(503, "UNKNOWN", {"reason": str(error)}, {"Retry-After": "10"})
+    return error_response(503, "UNKNOWN", str(error), {"Retry-After": "10"})
 
 
 def _bug(_request: Request, _error: Exception) -> Response:
     """Answer any other exception; the server logs its traceback."""
-    return error_response(500, "UNKNOWN", {"reason": "the registry failed; its log says why"})
+    return error_response(500, "UNKNOWN", "the registry failed; its log says why")
 
 
 HANDLERS: Mapping[Any, ExceptionHandler] = {
     RequestError: _request_error,
-    ReferencesUnknown: _references_unknown,
     **dict.fromkeys(_TABLE, _known_error),
     ClientDisconnect: lambda _request, _error: Response(status_code=400),  # it will not read it
     BrokenIndex: _broken,

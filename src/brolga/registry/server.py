@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from brolga.registry.app import create_app
 from brolga.registry.options import Options
 from brolga.registry.serving.connection import raise_nofile_limit
-from brolga.registry.serving.server import Server, check_tls, listen
+from brolga.registry.serving.server import Server, listen
 
 if TYPE_CHECKING:
     import os
-    import socket
     from collections.abc import Callable, Iterator, Sequence
 
     from starlette.middleware import Middleware
@@ -31,14 +31,14 @@ def serve(  # noqa: PLR0913 - the settings of the command
 ) -> None:
     """Serve until SIGINT or SIGTERM; call `on_ready` with `host:port` once requests are accepted.
 
-    The soft limit of open files is raised. Port 0 is a free one. Raises NotLoopback;
-    InvalidHtpasswd; InvalidTls; OSError for an address that is taken, a directory that cannot be
-    created or a file that cannot be read.
+    The soft limit of open files is raised. Port 0 is a free one. Raises NotLoopback,
+    InvalidHtpasswd, InvalidTls, and OSError for an address, a directory or a file.
     """
     options = options or Options()
     raise_nofile_limit()
     with listen(host, port, options) as listener:
-        _create(directory, listener, on_ready, options, middleware).run([listener])
+        app = create_app(directory, options, middleware)
+        Server(app, listener, on_ready, options).run([listener])
 
 
 @contextmanager
@@ -49,41 +49,24 @@ def running(
 ) -> Iterator[str]:
     """Serve from a thread of this process; yields `127.0.0.1:PORT`. Raises as `serve` does."""
     options = options or Options()
-    addresses: list[str] = []
-    settled = threading.Event()
-
-    def on_ready(address: str) -> None:
-        addresses.append(address)
-        settled.set()
-
+    started: SimpleQueue[str | None] = SimpleQueue()
     with listen("127.0.0.1", 0, options) as listener:
-        server = _create(Path(directory), listener, on_ready, options, middleware)
+        app = create_app(Path(directory), options, middleware)
+        server = Server(app, listener, started.put, options)
 
         def run() -> None:
             try:
                 server.run([listener])
             finally:
-                settled.set()
+                started.put(None)
 
         thread = threading.Thread(target=run, name="brolga-registry")
         thread.start()
         try:
-            settled.wait()
-            if not addresses:
+            address = started.get()
+            if address is None:
                 raise RuntimeError("the registry did not start")
-            yield addresses[0]
+            yield address
         finally:
             server.should_exit = True
             thread.join()
-
-
-def _create(
-    directory: Path,
-    listener: socket.socket,
-    on_ready: Callable[[str], None],
-    options: Options,
-    middleware: Sequence[Middleware],
-) -> Server:
-    if options.tls_cert is not None:
-        check_tls(options.tls_cert, options.tls_key)
-    return Server(create_app(directory, options, middleware), listener, on_ready, options)

@@ -181,45 +181,37 @@ class CutAnswer(Fault):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MissingRange(Fault):
+class SessionFault(Fault):
+    """A fault of the headers of responses about a session."""
+
+    on: str = "any upload"
+    times: int | None = None
+
+
+class MissingRange(SessionFault):
     """Responses about a session have no Range."""
 
-    on: str = "any upload"
-    times: int | None = None
 
-
-@dataclass(frozen=True, kw_only=True)
-class FrozenRange(Fault):
+class FrozenRange(SessionFault):
     """Range stays as in the session's first response to a PATCH."""
 
-    on: str = "any upload"
-    times: int | None = None
-
 
 @dataclass(frozen=True, kw_only=True)
-class ShiftedRange(Fault):
+class ShiftedRange(SessionFault):
     """Range says `by` bytes more than have arrived, or fewer if it is negative."""
 
     by: int
-    on: str = "any upload"
-    times: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class OtherLocation(Fault):
+class OtherLocation(SessionFault):
     """A session's Location has another form."""
 
     form: LocationForm = "relative"
-    on: str = "any upload"
-    times: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class StaleState(Fault):
+class StaleState(SessionFault):
     """A session's Location has a `_state`; a stale one ends the session."""
-
-    on: str = "any upload"
-    times: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

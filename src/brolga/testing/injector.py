@@ -11,9 +11,9 @@ import time
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from brolga.registry.storage.store import Store
-from brolga.testing.faults import Fault, FaultPlan, Kill, StaleState
-from brolga.testing.locations import OWN_PATH, parse_session_path, to_own_path
+from brolga.testing.faults import Ending, Fault, FaultPlan, Kill, StaleState
 from brolga.testing.run import RecordedRequest, Run, kind_of
+from brolga.testing.sessions import OWN_PATH, parse_session_path, to_own_path
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Event
@@ -50,6 +50,7 @@ class Exchange:
         self._run = run
         self._due = due
         self._lock = lock
+        self.ending = next(iter(self.due(Ending)), None)
 
     @classmethod
     def of(cls, scope: Scope) -> Self:

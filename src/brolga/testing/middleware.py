@@ -1,8 +1,11 @@
 """The faults of a request, injected into its body and its response by ASGI middleware.
 
-The body is passed on in pieces that end at each byte where a fault is due. If a fault ends the
-request, the application sees that the client hung up, and finishes first: what is stored is on disk
-before the client sees the fault, so a test need not wait.
+    injector = Injector(FaultPlan(Cut(at=5)), profile="zot")
+    app = create_app(directory, Options(), middleware=fault_middleware(injector))
+
+`FaultInjection` passes the body on in pieces, which end at each byte with a due fault. If a fault
+ends the request, the registry sees that the client hung up, and finishes first: what is stored is
+on disk before the client sees the fault. The other two emulate the profile.
 """
 
 from __future__ import annotations
@@ -31,14 +34,12 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from brolga.testing.registries import Profile
-
 
 _DISCONNECT: Final = {"type": "http.disconnect"}
 
 
 def fault_middleware(injector: Injector) -> list[Middleware]:
-    """Return the middleware that injects the faults of an injector, and emulates its profile."""
+    """Return the middleware for `create_app`, `serve` or `running`, outermost first."""
     kinds = (FaultInjection, TokenAuthentication, Emulation)
     return [Middleware(kind, injector=injector) for kind in kinds]
 
@@ -54,18 +55,13 @@ class FaultInjection:
         """Pass a request on, up to the byte where a fault ends it."""
         if self._injector.store is not None:
             scope["app"].state.store = self._injector.store
-        exchange = self._injector.begin(
-            scope["method"],
-            scope["path"],
-            scope["query_string"].decode("latin-1"),
-            Headers(scope=scope),
-        )
+        query = scope["query_string"].decode("latin-1")
+        headers = Headers(scope=scope)
+        exchange = self._injector.begin(scope["method"], scope["path"], query, headers)
         scope = {**scope, Exchange.SCOPE_KEY: exchange}
-        if exchange.profile is not None:
-            send = _without_server(send)
-        ending = next(iter(exchange.due(faults.Ending)), None)
-        body = _RequestBody(exchange, ending, receive, disconnect_event(scope))
-        response = _ResponseFilter(exchange, ending, body, send)
+        ending = exchange.ending
+        body = _RequestBody(exchange, receive, disconnect_event(scope))
+        response = _ResponseFilter(exchange, body, send)
         if exchange.due(faults.CutAnswer):
             # Its bytes must pass through here.
             scope["extensions"] = {**scope.get("extensions", {})}
@@ -83,17 +79,6 @@ class FaultInjection:
                 await _end(ending, exchange, scope, receive, send)
 
 
-def _without_server(send: Send) -> Send:
-    """Leave the header `Server` out, unless it is set: an emulated registry is not brolga."""
-
-    async def send_without_server(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).setdefault("Server", "")
-        await send(message)
-
-    return send_without_server
-
-
 async def _end(
     ending: faults.Ending, exchange: Exchange, scope: Scope, receive: Receive, send: Send
 ) -> None:
@@ -104,70 +89,59 @@ async def _end(
         raise Disconnect(reset=ending.reset)
     assert isinstance(ending, faults.Answer)  # noqa: S101 - the only other kind
     exchange.request.status = ending.status
-    await _response(ending, exchange.profile)(scope, receive, send)
-
-
-def _response(fault: faults.Answer, profile: Profile | None) -> ASGIApp:
-    headers = dict(fault.headers)
-    if isinstance(fault, faults.TooMany):
-        date = formatdate(time.time() + fault.after_s, usegmt=True)
-        headers["Retry-After"] = date if fault.as_date else str(fault.after_s)
-    if fault.body is not None:
-        return Response(fault.body, status_code=fault.status, headers=headers)
-    if profile is not None and profile.proxy_pages and isinstance(fault, faults.TooMany):
-        return Response("Too Many Requests", status_code=fault.status, headers=headers)
-    return error_response(fault.status, fault.code, {"reason": "a fault that was planned"}, headers)
+    headers, body = dict(ending.headers), ending.body
+    if isinstance(ending, faults.TooMany):
+        date = formatdate(time.time() + ending.after_s, usegmt=True)
+        headers["Retry-After"] = date if ending.as_date else str(ending.after_s)
+        if body is None and exchange.profile is not None and exchange.profile.proxy_pages:
+            body = b"Too Many Requests"
+    if body is None:
+        response = error_response(ending.status, ending.code, "a planned fault", headers)
+    else:
+        response = Response(body, status_code=ending.status, headers=headers)
+    if exchange.profile is not None:
+        response.headers.setdefault("Server", "")
+    await response(scope, receive, send)
 
 
 class _ResponseFilter:
     """The response: recorded, cut, or hidden by the fault that ends its request."""
 
-    def __init__(
-        self, exchange: Exchange, ending: faults.Ending | None, body: _RequestBody, send: Send
-    ) -> None:
+    def __init__(self, exchange: Exchange, body: _RequestBody, send: Send) -> None:
         self._exchange = exchange
         self._body = body
-        self._hidden = ending is not None
         self._cut = next(iter(exchange.due(faults.CutAnswer)), None)
         self._sent = 0
         self._send = send
 
     async def send(self, message: Message) -> None:
         """Pass a message of the response on, or drop it."""
-        if self._hidden or self._body.is_released:
+        if self._exchange.ending is not None or self._body.is_released:
             return
         if message["type"] == "http.response.start":
-            await self._body.stall_at_end()
+            await self._body.stall(None)
             self._exchange.request.status = message["status"]
+            if self._exchange.profile is not None:  # another registry is not brolga
+                MutableHeaders(scope=message).setdefault("Server", "")
         elif self._cut is not None:
-            await self._send_up_to(self._cut, message)
+            piece = message["body"][: self._cut.at - self._sent]
+            self._sent += len(piece)
+            await self._send({**message, "body": piece, "more_body": True})
+            if self._sent == self._cut.at:
+                self._exchange.fire(self._cut)
+                raise Disconnect(reset=False)
             return
         await self._send(message)
-
-    async def _send_up_to(self, cut: faults.CutAnswer, message: Message) -> None:
-        piece = message["body"][: cut.at - self._sent]
-        self._sent += len(piece)
-        await self._send({**message, "body": piece, "more_body": True})
-        if self._sent == cut.at:
-            self._exchange.fire(cut)
-            raise Disconnect(reset=False)
 
 
 class _RequestBody:
     """A request's body, in pieces that end where a fault is due."""
 
-    def __init__(
-        self,
-        exchange: Exchange,
-        ending: faults.Ending | None,
-        receive: Receive,
-        disconnected: asyncio.Event,
-    ) -> None:
+    def __init__(self, exchange: Exchange, receive: Receive, disconnected: asyncio.Event) -> None:
         self.messages = self._messages()
         self.is_released = False  # from a stall: the request gets no response
         self._has_hung_up = False
         self._exchange = exchange
-        self._ending = ending
         self._stalls = exchange.due(faults.Stall)
         self._slow = exchange.due(faults.Slow)
         self._receive = receive
@@ -184,13 +158,14 @@ class _RequestBody:
         if self._has_hung_up:
             raise Disconnect
 
-    async def stall(self, received: int) -> None:
-        """Wait if a stall is due after so many bytes. Raises Disconnect."""
-        await self._stall([s for s in self._stalls if s.at is not None and s.at <= received])
-
-    async def stall_at_end(self) -> None:
-        """Wait if a stall is due before the response. Raises Disconnect."""
-        await self._stall([s for s in self._stalls if s.at is None])
+    async def stall(self, received: int | None) -> None:
+        """Wait if a stall is due after so many bytes; None is before the response."""
+        for stall in list(self._stalls):
+            is_due = received is None if stall.at is None else stall.at <= (received or 0)
+            if is_due:
+                self._stalls.remove(stall)
+                self._exchange.fire(stall)
+                await self._pause(stall.for_s)
 
     async def _messages(self) -> AsyncGenerator[Message, None]:
         """Yield the messages for the application; a released body looks as if it was cut."""
@@ -204,9 +179,11 @@ class _RequestBody:
 
     async def _pieces(self) -> AsyncGenerator[Message, None]:
         received, buffered, more = 0, b"", True
+        ending = self._exchange.ending
+        is_completed = ending is None or (ending.at is None and ending.stored is None)
         while True:
             await self.stall(received)
-            if self._ending is not None and self._ending.at == received:
+            if ending is not None and ending.at == received:
                 return
             if not buffered and more:
                 message = await self._receive()
@@ -215,46 +192,25 @@ class _RequestBody:
                     yield message
                     return
                 buffered, more = message.get("body", b""), message.get("more_body", False)
-            piece = buffered[: self._bytes_to_next_fault(received)]
+            offsets = [
+                fault.at for fault in [*self._stalls, ending] if fault and fault.at is not None
+            ]
+            piece = buffered[: min(offsets, default=received + len(buffered)) - received]
             buffered = buffered[len(piece) :]
             is_last = not buffered and not more
-            await self._slow_down(len(piece))
-            if self._ending is None or self._ending.stored is None:
-                stored = piece
-            else:
-                stored = piece[: max(self._ending.stored - received, 0)]
+            for slow in self._slow:
+                if piece and slow not in self._exchange.request.fired:
+                    self._exchange.fire(slow)
+                await self._pause(len(piece) / slow.bytes_per_s)
+            stored = piece
+            if ending is not None and ending.stored is not None:
+                stored = piece[: max(ending.stored - received, 0)]
             received += len(piece)
             self._exchange.request.received = received
-            yield {
-                "type": "http.request",
-                "body": stored,
-                "more_body": not (is_last and self._is_completed),
-            }
+            more_body = not (is_last and is_completed)
+            yield {"type": "http.request", "body": stored, "more_body": more_body}
             if is_last:
                 return
-
-    @property
-    def _is_completed(self) -> bool:
-        """Whether the application gets the end of the body."""
-        return self._ending is None or (self._ending.at is None and self._ending.stored is None)
-
-    def _bytes_to_next_fault(self, received: int) -> int | None:
-        offsets = [stall.at for stall in self._stalls if stall.at is not None]
-        if self._ending is not None and self._ending.at is not None:
-            offsets.append(self._ending.at)
-        return min((offset - received for offset in offsets), default=None)
-
-    async def _slow_down(self, count: int) -> None:
-        for slow in self._slow:
-            if count and slow not in self._exchange.request.fired:
-                self._exchange.fire(slow)
-            await self._pause(count / slow.bytes_per_s)
-
-    async def _stall(self, due: list[faults.Stall]) -> None:
-        for stall in due:
-            self._stalls.remove(stall)
-            self._exchange.fire(stall)
-            await self._pause(stall.for_s)
 
     async def _pause(self, seconds: float | None) -> None:
         """Wait. Raises Disconnect if the client hangs up, or the exchange is released, before."""

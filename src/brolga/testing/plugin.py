@@ -52,19 +52,13 @@ class BrolgaRegistry:
         return f"{self.address}/{name}"
 
     def use(self, *, profile: Profile | str | None = None, faults: FaultPlan | None = None) -> None:
-        """Replace the profile and the faults, and restart the counts; the contents stay.
-
-        Raises ValueError for an unknown profile.
-        """
+        """Replace the profile and the faults, and restart the counts; the contents stay."""
         self._injector.use(faults, profile)
 
     def clear(
         self, *, profile: Profile | str | None = None, faults: FaultPlan | None = None
     ) -> None:
-        """Do as `use`, and delete the contents: for a test that draws many cases.
-
-        Raises ValueError for an unknown profile.
-        """
+        """Do as `use`, and delete the contents: for a test that draws many cases."""
         self.use(profile=profile, faults=faults)
         shutil.rmtree(self.directory, ignore_errors=True)
         self._injector.use_directory(self.directory)
@@ -96,13 +90,17 @@ class BrolgaRegistry:
 
     def blobs(self, name: str) -> dict[str, bytes]:
         """Return the blobs of a repository, by digest."""
-        files = (self.directory / name / "blobs").glob("*/*")
-        return {f"{blob.parent.name}:{blob.name}": blob.read_bytes() for blob in files}
+        from brolga.disk.layout import LayoutDirectory
+
+        paths = [path for path, _ in LayoutDirectory(self.directory / name).scan_blobs()]
+        return {f"{path.parent.name}:{path.name}": path.read_bytes() for path in paths}
 
     def uploads(self, name: str) -> dict[str, bytes]:
         """Return the bytes of the open sessions of a repository, by their ids."""
-        files = (self.directory / name / ".uploads").glob("*")
-        return {session.name: session.read_bytes() for session in files}
+        from brolga.disk.layout import LayoutDirectory
+
+        paths = [path for path, _ in LayoutDirectory(self.directory / name).scan_uploads()]
+        return {path.name: path.read_bytes() for path in paths}
 
 
 @pytest.fixture(scope="session")

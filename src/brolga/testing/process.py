@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brolga.errors import BrolgaError
-from brolga.testing.faults import Kill
+from brolga.testing.faults import Fault, FaultPlan, Kill
 from brolga.testing.run import Run
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
-    from brolga.testing.faults import Fault, FaultPlan
     from brolga.testing.registries import Profile
 
 
@@ -35,12 +34,9 @@ class StartError(BrolgaError):
 class RegistryProcess:
     """`brolga registry serve DIRECTORY`, with further arguments; a context manager.
 
-    `plan` and `profile` are those of an `Injector`, and survive the process: a restarted one
-    continues them. After a `Kill` of the plan the process is restarted at once, if the fault says
-    so.
-
-    `address` is `127.0.0.1:PORT`, the same after each start. Raises ValueError for an unknown
-    profile.
+    `plan` and `profile` are those of an `Injector`; a restarted process continues them. After a
+    `Kill` of the plan the process is restarted at once, if the fault says so. `address` is
+    `127.0.0.1:PORT`, the same after each start. Raises ValueError for an unknown profile.
     """
 
     def __init__(
@@ -72,13 +68,17 @@ class RegistryProcess:
         try:
             self.start()
         except BaseException:
-            self._close()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
         """Kill the process, and release the port."""
-        self._close()
+        self.kill()
+        for watcher in self._watchers:
+            watcher.join()
+        self._reservation.close()
+        self._records.cleanup()
 
     @property
     def fired(self) -> tuple[Fault, ...]:
@@ -91,28 +91,24 @@ class RegistryProcess:
         return Run.load(self._record).pending
 
     def start(self) -> None:
-        """Start the process if it is not running; return when it accepts requests.
-
-        Raises StartError, OSError.
-        """
+        """Start the process if it is not running; wait until it serves. Raises StartError."""
         with self._lock:
             if self._process is not None:
                 return
             command = [sys.executable, "-m", "brolga", "registry", "serve", str(self._directory)]
             command += ["--port", str(self._port), *self._arguments]
             with tempfile.TemporaryFile("w+") as stderr:
-                process = subprocess.Popen(  # noqa: S603 - our own command
+                self._process = process = subprocess.Popen(  # noqa: S603 - our own command
                     command, stdout=subprocess.PIPE, stderr=stderr, text=True
                 )
-                self._process = process
+                is_ready = False
                 try:
                     assert process.stdout is not None  # noqa: S101 - a pipe was asked for
                     is_ready = process.stdout.readline().strip() == self.address
-                except BaseException:
-                    self.kill()
-                    raise
+                finally:
+                    if not is_ready:
+                        self.kill()
                 if not is_ready:
-                    self.kill()
                     stderr.seek(0)
                     raise StartError(stderr.read().strip() or "the registry did not start")
             watcher = threading.Thread(target=self._watch, args=(process,), daemon=True)
@@ -144,10 +140,3 @@ class RegistryProcess:
             fired = self.fired
             if fired and isinstance(fired[-1], Kill) and fired[-1].comes_back:
                 self.start()
-
-    def _close(self) -> None:
-        self.kill()
-        for watcher in self._watchers:
-            watcher.join()
-        self._reservation.close()
-        self._records.cleanup()

@@ -34,7 +34,7 @@ class Profile:
     query: str = ""  # of a Location; it must be returned unchanged
     # `_state` in Location: none; changes with each response; or a stale one ends the session
     state: Literal["", "moves", "kills"] = ""
-    says_location: bool = True  # whether the response to GET has a Location
+    status_has_location: bool = True  # whether the response to GET has a Location
     # Chunks: PATCHes with Content-Range (sizes in bytes); overlap: stored bytes are skipped
     content_range: Literal["checked", "ignored", "refused", "overlap"] = "checked"
     # Content-Range without Content-Length; streamed: Content-Range is ignored
@@ -54,7 +54,7 @@ class Profile:
     put_wants_length: bool = False  # whether a PUT without Content-Length is rejected
     failed_put_ends: bool = False  # whether a failed PUT ends the session
     after_cut: Literal["kept", "gone"] = "kept"  # whether a session survives a cut body
-    says_status: bool = True  # whether GET of a session is answered, else 404
+    has_status: bool = True  # whether GET of a session is answered, else 404
     may_cancel: bool = True  # whether DELETE of a session is allowed, else 403
     blob_max: int | None = None
     blob_max_status: int = 413
@@ -183,7 +183,7 @@ _TABLE: Final = (
         _ECR,
         name="ecr-public",
         why="as ecr, but GET of a session is 404: a client knows only what was acknowledged",
-        says_status=False,
+        has_status=False,
     ),
     Profile(
         name="acr",
@@ -212,7 +212,7 @@ _TABLE: Final = (
         "is rejected; the API check is text/html",
         api_type="text/html; charset=utf-8",
         content_range="overlap",
-        says_location=False,
+        status_has_location=False,
         range_prefix="bytes=",
         range_of_none="0--1",
         failed_put_ends=True,
@@ -253,8 +253,6 @@ PROFILES: Final[Mapping[str, Profile]] = {profile.name: profile for profile in _
 
 def find_profile(name: str) -> Profile:
     """Return a profile. Raises ValueError, which lists the known ones."""
-    try:
-        return PROFILES[name]
-    except KeyError:
-        known = ", ".join(PROFILES)
-        raise ValueError(f"no profile {name!r}: there are {known}") from None
+    if name not in PROFILES:
+        raise ValueError(f"no profile {name!r}: there are {', '.join(PROFILES)}")
+    return PROFILES[name]

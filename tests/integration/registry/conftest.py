@@ -42,6 +42,11 @@ class Reply:
     headers: http.client.HTTPMessage
     body: bytes
 
+    @classmethod
+    def read(cls, response: http.client.HTTPResponse) -> Reply:
+        """Read a response to its end."""
+        return cls(response.status, response.headers, response.read())
+
     @property
     def location(self) -> str:
         """Where the answer points."""
@@ -77,8 +82,7 @@ class Client:
         with closing(http.client.HTTPConnection(self.address, timeout=30)) as connection:
             chunked = not isinstance(body, bytes)
             connection.request(method, target, body, dict(headers or {}), encode_chunked=chunked)
-            response = connection.getresponse()
-            return Reply(response.status, response.headers, response.read())
+            return Reply.read(connection.getresponse())
 
     def of(self, name: str) -> Client:
         """Return a client for another repository."""

@@ -1,43 +1,24 @@
-"""A registry spoken to over sockets and http.client."""
+"""Requests written to sockets by hand, and the files of sessions."""
 
 from __future__ import annotations
 
-import http.client
 import socket
 import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from tests.integration.registry.conftest import Client, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 
-class Reply:
-    """One answer."""
-
-    def __init__(self, response: http.client.HTTPResponse) -> None:
-        self.status = response.status
-        self.headers = response.headers
-        self.body = response.read()
-
-    @property
-    def location(self) -> str:
-        """Where the answer points."""
-        return str(self.headers["Location"])
-
-
 def ask(
-    address: str,
-    method: str,
-    target: str,
-    body: bytes = b"",
-    headers: dict[str, str] | None = None,
+    address: str, method: str, target: str, body: bytes = b"", headers: dict[str, str] | None = None
 ) -> Reply:
     """Send one request on a connection of its own."""
-    with closing(http.client.HTTPConnection(address, timeout=10)) as connection:
-        connection.request(method, target, body, headers or {})
-        return Reply(connection.getresponse())
+    return Client(address, "a/b")(method, target, body, headers)
 
 
 def start(address: str, name: str = "a/b") -> str:

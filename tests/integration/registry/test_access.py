@@ -1,4 +1,4 @@
-"""Who may use the registry, and over what."""
+"""Authentication, public addresses and TLS."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_401_before_the_body(tmp_path: Path, users: Path) -> None:
 def test_changed_password_file_is_reloaded(
     tmp_path: Path, users: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Who is taken out of the file is out; a file that cannot be read changes nothing."""
+    """A removed user loses access; a file that cannot be read changes no users."""
     with running(tmp_path / "store", Options(htpasswd=users)) as address:
         client = Client(address, "a/b")
 
@@ -112,7 +112,7 @@ def test_changed_password_file_is_reloaded(
      "ann:$apr1$abc$def", "ann:$2y$99$" + "a" * 53, "ann:$2y$05$" + "!" * 53],
 )  # fmt: skip
 def test_invalid_password_file_raises(tmp_path: Path, line: str) -> None:
-    """What cannot be used is said at the start, with its place and never its text."""
+    """An invalid entry is an error at the start, with its line number and never its text."""
     path = tmp_path / "htpasswd"
     path.write_text(entry("bob", "b") + line + "\n")
     if line.startswith(":"):
@@ -174,7 +174,7 @@ def test_key_without_certificate_raises(tmp_path: Path) -> None:
 
 
 def test_invalid_certificate_raises(tmp_path: Path, authority: Authority) -> None:
-    """What is wrong with the files is said at the start."""
+    """An invalid file is an error at the start."""
     cert, _ = authority.certificate()
     _, key = authority.certificate("elsewhere")
     with (

@@ -59,9 +59,9 @@ def shared_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def test_few_pipelined_requests_are_answered(shared_registry: str) -> None:
     """In their order (RFC 9112, section 9.3.2)."""
-    one = b"GET /v2/%d HTTP/1.1\r\nHost: x\r\n\r\n"
+    request = b"GET /v2/%d HTTP/1.1\r\nHost: x\r\n\r\n"
     last = b"GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    with connected(shared_registry, b"".join(one % n for n in range(10)) + last) as connection:
+    with connected(shared_registry, b"".join(request % n for n in range(10)) + last) as connection:
         _, text = answer(connection)
     assert text.count(b"HTTP/1.1 404") == 10
     assert text.count(b"HTTP/1.1 200") == 1
@@ -106,10 +106,10 @@ def test_upgrade_without_body_is_ignored(shared_registry: str) -> None:
 def test_connection_has_nodelay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """TCP_NODELAY: an answer's head and body are two writes, and Nagle's algorithm adds 40 ms."""
     options: list[int] = []
-    made = Connection.connection_made
+    real = Connection.connection_made
 
     def connection_made(self: Connection, transport: asyncio.Transport) -> None:
-        made(self, transport)
+        real(self, transport)
         accepted = transport.get_extra_info("socket")
         options.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
@@ -119,10 +119,10 @@ def test_connection_has_nodelay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert options[0]
 
 
-def wait_for_one(found: list[int]) -> None:
+def wait_for_one(values: list[int]) -> None:
     """Wait until the server's thread has come so far."""
     end = time.monotonic() + 30
-    while not found:
+    while not values:
         assert time.monotonic() < end
         time.sleep(0.01)
 
@@ -165,7 +165,7 @@ def test_head_below_the_limit_is_accepted(client: Client) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the server be done at once with connections on which nothing is served."""
+    """Let connections without a request be overdue at once."""
     monkeypatch.setattr(connection, "IDLE_CONNECTION_S", -1.0)
     monkeypatch.setattr(server, "_CHECK_S", 0.01)
 

@@ -135,14 +135,14 @@ def refer(client: Client, document: dict[str, Any], kind: str = IMAGE) -> dict[s
 
 def referrers(client: Client, digest: str, query: str = "") -> list[dict[str, Any]]:
     """Return what the referrers API lists, with all its pages."""
-    found: list[dict[str, Any]] = []
+    descriptors: list[dict[str, Any]] = []
     for reply in follow(client, client("GET", f"referrers/{digest}{query}")):
         assert reply.status == 200
         assert reply.headers["Content-Type"] == INDEX
         assert reply.json["schemaVersion"] == 2
         assert reply.json["mediaType"] == INDEX
-        found += reply.json["manifests"]
-    return found
+        descriptors += reply.json["manifests"]
+    return descriptors
 
 
 def ordered(descriptors: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -163,26 +163,26 @@ def test_referrers(client: Client, subject: dict[str, Any]) -> None:
     empty = refer(client, client.image(subject=subject, artifactType=""))
     index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [], "subject": subject}
     bare = refer(client, index, INDEX)
-    noted = refer(client, {**index, "artifactType": SBOM, "annotations": notes}, INDEX)
+    typed_index = refer(client, {**index, "artifactType": SBOM, "annotations": notes}, INDEX)
     assert referrers(client, subject["digest"]) == ordered(
         [
             {**typed, "artifactType": SBOM, "annotations": notes},
             {**untyped, "artifactType": CONFIG},
             {**empty, "artifactType": CONFIG},
             bare,
-            {**noted, "artifactType": SBOM, "annotations": notes},
+            {**typed_index, "artifactType": SBOM, "annotations": notes},
         ]
     )
 
 
 def test_referrers_with_filter(client: Client, subject: dict[str, Any]) -> None:
     """If filtering is requested and applied, the response MUST include `OCI-Filters-Applied`."""
-    wanted = refer(client, client.image(subject=subject, artifactType=SBOM + "+json"))
+    match = refer(client, client.image(subject=subject, artifactType=SBOM + "+json"))
     refer(client, client.image(subject=subject))
     target = f"referrers/{subject['digest']}"
     reply = client("GET", f"{target}?artifactType={SBOM}%2Bjson")
     assert reply.headers["OCI-Filters-Applied"] == "artifactType"
-    assert [entry["digest"] for entry in reply.json["manifests"]] == [wanted["digest"]]
+    assert [entry["digest"] for entry in reply.json["manifests"]] == [match["digest"]]
     assert client("GET", f"{target}?artifactType=application/x").json["manifests"] == []
     assert client("GET", target).headers["OCI-Filters-Applied"] is None
 
@@ -214,7 +214,7 @@ def test_referrers_before_their_subject(client: Client) -> None:
 
 
 def test_referrers_without_deleted_one(client: Client, subject: dict[str, Any]) -> None:
-    """What is deleted refers to nothing any more."""
+    """A deleted manifest is not a referrer."""
     referrer = refer(client, client.image(subject=subject))
     assert len(referrers(client, subject["digest"])) == 1
     assert client("DELETE", f"manifests/{referrer['digest']}").status == 202
@@ -247,8 +247,8 @@ def test_referrers_in_pages(
     target = f"referrers/{subject['digest']}{query}"
     pages = list(follow(client, client("GET", target)))
     assert len(pages) > 2
-    found = [entry["digest"] for page in pages for entry in page.json["manifests"]]
-    assert found == sorted(entry["digest"] for entry in pushed)
+    digests = [entry["digest"] for page in pages for entry in page.json["manifests"]]
+    assert digests == sorted(entry["digest"] for entry in pushed)
 
 
 # --- A layout that others wrote

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import uvicorn
+from tests.integration.registry.sockets import ask, connected, offset, session_file, start, wait_for
 
 from brolga.registry.options import Options
 from brolga.registry.server import running, serve
@@ -22,7 +23,6 @@ from brolga.spec.digest import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-from tests.integration.registry.sockets import ask, connected, offset, session_file, start, wait_for
 
 MIB = 1 << 20
 
@@ -112,7 +112,7 @@ def test_several_registries_in_one_process(tmp_path: Path) -> None:
 
 
 def test_serve_raises_for_invalid_directory(tmp_path: Path) -> None:
-    """What goes wrong before the start is raised in the caller."""
+    """An error before the start is raised in the caller."""
     (tmp_path / "x").write_text("")
     with pytest.raises(FileExistsError), running(tmp_path / "x"):
         raise AssertionError

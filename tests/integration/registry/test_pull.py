@@ -79,7 +79,7 @@ def test_pull_missing_blob_is_404(client: Client, method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "body"),
+    ("byte_range", "body"),
     [
         ("bytes=0-0", b"a"),
         ("bytes=2-4", b"cde"),
@@ -90,30 +90,31 @@ def test_pull_missing_blob_is_404(client: Client, method: str) -> None:
         ("Bytes= 1-2", b"bc"),
     ],
 )
-def test_pull_range(client: Client, wanted: str, body: bytes) -> None:
+def test_pull_range(client: Client, byte_range: str, body: bytes) -> None:
     """A registry SHOULD support the `Range` request header in accordance with RFC 9110."""
     digest = client.push(b"abcdef")
-    reply = client("GET", f"blobs/{digest}", headers={"Range": wanted})
+    reply = client("GET", f"blobs/{digest}", headers={"Range": byte_range})
     assert (reply.status, reply.body) == (206, body)
     first = b"abcdef".index(body)
     assert reply.headers["Content-Range"] == f"bytes {first}-{first + len(body) - 1}/6"
     assert reply.headers["Docker-Content-Digest"] == digest
 
 
-@pytest.mark.parametrize("wanted", ["bytes=6-", "bytes=9-12", "bytes=-0"])
-def test_range_outside_is_416(client: Client, wanted: str) -> None:
+@pytest.mark.parametrize("byte_range", ["bytes=6-", "bytes=9-12", "bytes=-0"])
+def test_range_outside_is_416(client: Client, byte_range: str) -> None:
     """RFC 9110, 15.5.17: [416] SHOULD [have] a Content-Range with the current length."""
-    reply = client("GET", f"blobs/{client.push(b'abcdef')}", headers={"Range": wanted})
+    reply = client("GET", f"blobs/{client.push(b'abcdef')}", headers={"Range": byte_range})
     assert reply.status == 416
     assert reply.headers["Content-Range"] == "bytes */6"
 
 
 @pytest.mark.parametrize(
-    "wanted", ["bytes=4-2", "bytes=a-b", "bytes=", "bytes=-", "lines=0-1", "bytes=0-1,3-4", "0-1"]
+    "byte_range",
+    ["bytes=4-2", "bytes=a-b", "bytes=", "bytes=-", "lines=0-1", "bytes=0-1,3-4", "0-1"],
 )
-def test_invalid_range_is_ignored(client: Client, wanted: str) -> None:
+def test_invalid_range_is_ignored(client: Client, byte_range: str) -> None:
     """RFC 9110, 14.2: a server MAY ignore the Range header field; unknown units it MUST."""
-    reply = client("GET", f"blobs/{client.push(b'abcdef')}", headers={"Range": wanted})
+    reply = client("GET", f"blobs/{client.push(b'abcdef')}", headers={"Range": byte_range})
     assert (reply.status, reply.body) == (200, b"abcdef")
 
 

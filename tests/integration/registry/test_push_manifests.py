@@ -146,7 +146,7 @@ def test_error_names_each_missing_blob(client: Client) -> None:
 
 
 def test_blobs_of_another_repository_are_missing(client: Client) -> None:
-    """What is in another repository is not in this one."""
+    """A blob of another repository is missing in this one."""
     document = client.image()
     response = client.of("tests/without").put("v1", document)
     assert response.codes == ["MANIFEST_BLOB_UNKNOWN"] * 2
@@ -216,7 +216,7 @@ def test_push_docker_manifests(client: Client) -> None:
 
 
 def test_push_index(client: Client) -> None:
-    """What an index refers to is there when it is pushed; an index of indexes too."""
+    """An index is pushed after its manifests; an index of indexes too."""
     image = client.pushed("v1")
     size = int(client("HEAD", "manifests/v1").headers["Content-Length"])
     entry = {"mediaType": IMAGE, "digest": image, "size": size}

@@ -10,6 +10,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.integration.registry.conftest import Reply
+from tests.integration.registry.sockets import ask, connected, offset, session_file, start, wait_for
 
 from brolga.registry.server import running
 from brolga.registry.storage.repository import Repo
@@ -18,15 +20,6 @@ from brolga.spec.mediatypes import OCI_INDEX
 
 if TYPE_CHECKING:
     from pathlib import Path
-from tests.integration.registry.sockets import (
-    Reply,
-    ask,
-    connected,
-    offset,
-    session_file,
-    start,
-    wait_for,
-)
 
 MIB = 1 << 20
 
@@ -59,11 +52,11 @@ def test_push_and_pull(address: str, *, chunked: bool) -> None:
         body = iter([data[i : i + 100_003] for i in range(0, len(data), 100_003)])
         headers = {} if chunked else {"Content-Length": str(len(data))}
         connection.request("PATCH", location, body, headers, encode_chunked=chunked)
-        reply = Reply(connection.getresponse())
+        reply = Reply.read(connection.getresponse())
         assert (reply.status, reply.headers["Range"]) == (202, f"0-{len(data) - 1}")
         # The connection can be used again.
         connection.request("PUT", f"{reply.location}?digest={digest}")
-        reply = Reply(connection.getresponse())
+        reply = Reply.read(connection.getresponse())
     assert reply.status == 201
     assert ask(address, "GET", reply.location).body == data
     part = ask(address, "GET", reply.location, headers={"Range": "bytes=1000-2500000"})

@@ -53,18 +53,18 @@ def test_old_sessions_expire_at_start(tmp_path: Path) -> None:
 
 
 def test_read_only_registry_expires_nothing(tmp_path: Path) -> None:
-    """What --read-only promises holds of sessions as well."""
+    """A read-only registry deletes no session either."""
     with running(tmp_path) as address:
         old = Client(address, "a").start()
     file = tmp_path / "a/.uploads" / old.rpartition("/")[2]
     os.utime(file, (1, 1))
-    looked = threading.Semaphore(0)
+    checks = threading.Semaphore(0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(server, "_CHECK_S", 0.01)
-        patch.setattr(server, "close_overdue", lambda *_: looked.release())
+        patch.setattr(server, "close_connections", lambda *_: checks.release())
         with running(tmp_path, Options(read_only=True, upload_expiry_s=0.01)) as address:
             for _ in range(5):
-                assert looked.acquire(timeout=10)
+                assert checks.acquire(timeout=10)
             assert Client(address, "a")("GET", old).status == 204
     assert file.exists()
 
@@ -72,7 +72,7 @@ def test_read_only_registry_expires_nothing(tmp_path: Path) -> None:
 def test_expiry_continues_after_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What goes wrong once does not end it for ever."""
+    """An error does not end the rounds."""
     calls = threading.Semaphore(0)
 
     def expire(_self: Store, _age_s: float) -> None:
@@ -88,7 +88,7 @@ def test_expiry_continues_after_error(
 
 
 def test_held_lock_blocks_no_other_repository(tmp_path: Path) -> None:
-    """However many wait for one repository, the others are served; then those who waited too."""
+    """Requests that wait for one repository do not block others, and are served afterwards."""
     with running(tmp_path) as address:
         held, other = Client(address, "held"), Client(address, "other")
         image = held.image()
@@ -155,12 +155,12 @@ def test_connections_over_the_limit_are_503(tmp_path: Path) -> None:
             with ExitStack() as stack:
                 crowd = []
                 for _ in range(160):
-                    one = stack.enter_context(socket.socket())
-                    one.setblocking(False)  # who finds no room need not be accepted yet
-                    one.connect_ex((host, int(port)))
-                    crowd.append(one)
+                    client = stack.enter_context(socket.socket())
+                    client.setblocking(False)  # a waiting connection need not be accepted yet
+                    client.connect_ex((host, int(port)))
+                    crowd.append(client)
                 ready, _, _ = select.select(crowd, [], [], 30)
-                refused = {one.recv(12) for one in ready}
+                refused = {client.recv(12) for client in ready}
                 assert refused == {b"HTTP/1.1 503"}
             end = time.monotonic() + 30
             while True:
@@ -235,10 +235,10 @@ def tmpfs(directory: Path) -> Iterator[str]:
     directory.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(directory)]
     try:
-        done = subprocess.run(mount, capture_output=True, check=False)
+        process = subprocess.run(mount, capture_output=True, check=False)
     except FileNotFoundError:
         pytest.skip("mount is not on PATH")
-    if done.returncode:
+    if process.returncode:
         pytest.skip("no file system can be mounted here")
     try:
         with running(directory) as address:
@@ -257,7 +257,7 @@ def test_full_disk_is_507(tmp_path: Path, disk: object) -> None:
     assert callable(disk)
     with disk(tmp_path / "store") as address:
         client = Client(address, "a")
-        kept = client.push(b"abc")
+        digest = client.push(b"abc")
         client.pushed("v1")
         location = client.start()
         large = os.urandom(2 * MIB)
@@ -266,7 +266,7 @@ def test_full_disk_is_507(tmp_path: Path, disk: object) -> None:
         assert client("GET", f"blobs/{digest_of(large)}").status == 404
         assert client("GET", location).status == 204
         assert client("DELETE", location).status == 204
-        assert client("GET", f"blobs/{kept}").body == b"abc"
+        assert client("GET", f"blobs/{digest}").body == b"abc"
         assert client("GET", "manifests/v1").status == 200
         client.push(b"def")
         client.pushed("v2")
@@ -279,7 +279,7 @@ def test_many_clients_at_once(tmp_path: Path, count: int) -> None:
     shared = os.urandom(30_000)
     problems: list[str] = []
 
-    def one(client: Client, number: int) -> None:
+    def push_and_pull(client: Client, number: int) -> None:
         try:
             mine = os.urandom(20_000)
             digests = {client.push(shared): shared, client.push(mine): mine}
@@ -299,7 +299,9 @@ def test_many_clients_at_once(tmp_path: Path, count: int) -> None:
     with running(tmp_path) as address:
         client = Client(address, "crowd/all")
         threads = [
-            threading.Thread(target=one, args=(client if n % 2 else client.of(f"crowd/{n}"), n))
+            threading.Thread(
+                target=push_and_pull, args=(client if n % 2 else client.of(f"crowd/{n}"), n)
+            )
             for n in range(count)
         ]
         for thread in threads:

@@ -31,7 +31,7 @@ ABC = Digest.of(b"abcdef")
 
 @dataclass
 class Answer:
-    """What the application answered."""
+    """A response of the application."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What the registry takes, read by everything else that reads its directories."""
+"""Manifests that the registry accepts can be read by all readers of its directories."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ PARTS = {b"{}": "application/vnd.oci.image.config.v1+json", b"layer": "applicati
 
 def describe(data: bytes, /, **more: Any) -> dict[str, Any]:
     """Return a descriptor of something that is there."""
-    found = {"mediaType": PARTS[data], "digest": str(Digest.of(data)), "size": len(data)}
-    return found | more
+    descriptor = {"mediaType": PARTS[data], "digest": str(Digest.of(data)), "size": len(data)}
+    return descriptor | more
 
 
 IMAGE = {"schemaVersion": 2, "config": describe(b"{}"), "layers": [describe(b"layer")]}
@@ -181,7 +181,7 @@ def test_ambiguous_manifest_is_rejected(
     ],
 )
 def test_obsolete_or_missing_type_is_rejected(registry: Registry, kind: str, why: str) -> None:
-    """What a manifest is must be said, and be something that is still in use."""
+    """A manifest needs a media type, and one that is not obsolete."""
     answer = registry(
         "PUT", "/v2/a/manifests/v1", json.dumps(IMAGE).encode(), {"Content-Type": kind}
     )

@@ -99,7 +99,7 @@ def test_repository_below_another(registry: Registry) -> None:
 
 def test_full_disk_is_507(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk is an answer of its own; what was there stays."""
-    kept = registry.push(b"x")
+    stored = registry.push(b"x")
     location = registry.start()
 
     def full(_self: UploadWriter, _block: bytes) -> None:
@@ -109,7 +109,7 @@ def test_full_disk_is_507(registry: Registry, monkeypatch: pytest.MonkeyPatch) -
         patch.setattr(UploadWriter, "write", full)
         answer = registry("PATCH", location, b"abc")
     assert (answer.status, answer.code) == (507, "UNKNOWN")
-    assert registry("GET", f"/v2/a/b/blobs/{kept}").status == 200
+    assert registry("GET", f"/v2/a/b/blobs/{stored}").status == 200
     assert registry("PUT", f"{location}?digest={ABC}", b"abcdef").status == 201
 
 
@@ -140,7 +140,7 @@ def test_bug_is_500(registry: Registry, monkeypatch: pytest.MonkeyPatch, error: 
 def test_broken_index_is_500(
     registry: Registry, caplog: pytest.LogCaptureFixture, method: str, target: str
 ) -> None:
-    """It is said with a code, the log names the file, and nothing is written over it."""
+    """The response has a code, the log names the file, and the file is not overwritten."""
     registry.push(b"x")
     index = registry.root / "a/b/index.json"
     index.write_bytes(b'{"manifests":{}}')
@@ -168,7 +168,7 @@ def test_empty_layout_of_umoci_is_a_repository(registry: Registry) -> None:
 def test_unreadable_manifest_hides_no_other(
     registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is wrong with one manifest does not hide the others."""
+    """An error in one manifest does not hide the others."""
     answer = put_manifest(registry, "v1")
     digest = Digest.parse(answer.headers["docker-content-digest"])
     path = registry.root / "a/b/blobs/sha256" / digest.encoded

@@ -30,7 +30,7 @@ HEADERS = {"content-type": OCI_MANIFEST}
 UPLOAD = "0" * 32
 
 # What the directory of a/b is made of, from the outside in.
-MAX_PENDING_LOGINS = [
+PATHS = [
     "a",
     "a/b",
     "a/b/oci-layout",
@@ -67,18 +67,18 @@ REQUESTS: list[tuple[str, str, bytes]] = [
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
     """Return a registry with an image and a session."""
-    made = Registry(tmp_path / "registry")
-    made.push(SECRET)
-    assert made("PUT", "/v2/a/b/manifests/v1", BODY, HEADERS).status == 201
-    assert made("GET", "/v2/a/b/manifests/v1").status == 200
-    (made.root / "a/b/.uploads" / UPLOAD).write_bytes(SECRET)
-    return made
+    registry = Registry(tmp_path / "registry")
+    registry.push(SECRET)
+    assert registry("PUT", "/v2/a/b/manifests/v1", BODY, HEADERS).status == 201
+    assert registry("GET", "/v2/a/b/manifests/v1").status == 200
+    (registry.root / "a/b/.uploads" / UPLOAD).write_bytes(SECRET)
+    return registry
 
 
 def content(path: Path) -> dict[str, bytes | None]:
     """Return what is below a path, or in it."""
     paths = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return {str(one): one.read_bytes() if one.is_file() else None for one in paths}
+    return {str(path): path.read_bytes() if path.is_file() else None for path in paths}
 
 
 def ask_all(registry: Registry) -> None:
@@ -88,7 +88,7 @@ def ask_all(registry: Registry) -> None:
         assert answer.status < 500 or b"is broken" in answer.body or method == "HEAD", target
 
 
-@pytest.mark.parametrize("place", MAX_PENDING_LOGINS)
+@pytest.mark.parametrize("place", PATHS)
 def test_links_are_not_followed(registry: Registry, tmp_path: Path, place: str) -> None:
     """Not to be read, written, deleted or expired, whichever component of a path it is."""
     outside = tmp_path / "outside"
@@ -109,7 +109,7 @@ def test_links_are_not_followed(registry: Registry, tmp_path: Path, place: str) 
     assert times
 
 
-@pytest.mark.parametrize("place", [one for one in MAX_PENDING_LOGINS if one.count("/") > 1])
+@pytest.mark.parametrize("place", [path for path in PATHS if path.count("/") > 1])
 def test_fifo_does_not_block_the_registry(registry: Registry, place: str) -> None:
     """Opening a FIFO without a writer or a reader would wait for ever."""
     planted = registry.root / place
@@ -161,8 +161,8 @@ def test_unwritable_disk_is_logged_once(
         answer = registry("PUT", "/v2/a/b/manifests/v2", BODY, HEADERS)
         assert answer.status == 405
         assert registry("GET", "/v2/a/b/manifests/v1").body == BODY
-    told = [record for record in caplog.records if "cannot write" in record.message]
-    assert len(told) == 1
+    records = [record for record in caplog.records if "cannot write" in record.message]
+    assert len(records) == 1
     assert "Traceback" not in caplog.text
 
 
@@ -170,10 +170,10 @@ def test_expire_on_read_only_disk_is_logged_once(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The round ends at the first session: the others would fail alike."""
-    asked: list[Path] = []
+    paths: list[Path] = []
 
     def refuse(_self: Directory, path: Path, _flags: int) -> int:
-        asked.append(path)
+        paths.append(path)
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     for number in range(5):
@@ -181,7 +181,7 @@ def test_expire_on_read_only_disk_is_logged_once(
     monkeypatch.setattr(Directory, "open", refuse)
     for _ in range(3):
         registry.app.state.store.expire(-10)
-    assert len(asked) == 3
+    assert len(paths) == 3
     assert caplog.text.count("do not expire") == 1
 
 
@@ -258,7 +258,7 @@ def test_expired_session_leaves_no_directory(registry: Registry) -> None:
 
 
 def test_number_of_sessions_is_bounded(registry: Registry) -> None:
-    """Each is a file: who opens them without end is asked to come back, and the others go on."""
+    """Each session is a file: over the limit a new one is rejected, and the others continue."""
     sessions = registry.app.state.store._shared.sessions
     registry.app.state.store.expire(3600)
     assert sessions.count == 1

@@ -12,7 +12,7 @@ from brolga.testing.faults import KINDS, Cut, DropAnswer, FaultPlan, Slow, Stall
 
 @pytest.mark.parametrize("kind", ["PATCH", "PATCH blob", "any thing", "patch upload", ""])
 def test_fault_rejects_invalid_kind(kind: str) -> None:
-    """A fault that could never fire is a mistake, and says what there is."""
+    """A kind that does not exist is an error, which lists the valid ones."""
     with pytest.raises(ValueError, match="is not a kind of request; there are") as caught:
         Cut(on=kind)
     assert "PATCH upload" in str(caught.value)

@@ -34,7 +34,7 @@ def test_kind_of(method: str, path: str, kind: str) -> None:
 
 
 def test_find_profile_and_unknown_name() -> None:
-    """A profile is known by its name, and an unknown one names those that there are."""
+    """A profile is found by its name; the error for an unknown one lists all."""
     assert all(find_profile(name).name == name for name in PROFILES)
     with pytest.raises(ValueError, match="no profile 'docker': there are distribution-3, "):
         Injector(profile="docker")
@@ -52,7 +52,7 @@ def test_fire_counts_equal_faults_separately() -> None:
 
 
 def test_fire_after_reset_leaves_no_trace() -> None:
-    """What began before a reset leaves no trace after it."""
+    """A request that began before a reset leaves no trace after it."""
     injector = Injector(FaultPlan(Cut()))
     exchange = injector.begin("PATCH", "/v2/a/blobs/uploads/1", "", {})
     injector.reset()

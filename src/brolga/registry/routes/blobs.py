@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from brolga.spec.digest import Digest
 
 
-# Large enough that a thread's wake-up does not matter.
-_PIECE: Final = 1 << 20
+_PIECE: Final = 1 << 20  # large enough that a thread's wake-up does not matter
 
 # A single range. A request for several is answered with the whole, which "a server MAY" do (RFC
 # 9110, section 14.2): no client of a registry sends one.
@@ -39,7 +38,7 @@ async def pull(request: Request) -> Response:
     repo = requests.repo(request)
     file = repo.blob(digest)
     if request.method == "HEAD" and not request.app.state.options.read_only:
-        repo.touch(digest)  # the client may skip its upload
+        repo.layout.touch_blob(digest)  # the client may skip its upload
     return file_response(request, digest, file, "application/octet-stream")
 
 
@@ -61,7 +60,8 @@ def file_response(request: Request, digest: Digest, file: BinaryIO, media_type: 
         "Accept-Ranges": "bytes",
         "Content-Type": media_type,
     }
-    if _is_not_modified(request.headers, etag):
+    known = request.headers.get("if-none-match", "").split(",")
+    if {tag.strip().removeprefix("W/") for tag in known} & {etag, "*"}:  # RFC 9110, section 13.1.2
         return _close(file, 304, headers)
     if request.method == "HEAD":
         # "A server MUST ignore a Range header field received with a request method that is
@@ -76,12 +76,6 @@ def file_response(request: Request, digest: Digest, file: BinaryIO, media_type: 
     headers["Content-Length"] = str(end - start)
     headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     return _FileResponse(file, start, end, 206, headers)
-
-
-def _is_not_modified(headers: Mapping[str, str], etag: str) -> bool:
-    """Return whether the client has these bytes already (RFC 9110, section 13.1.2)."""
-    tags = [tag.strip().removeprefix("W/") for tag in headers.get("if-none-match", "").split(",")]
-    return etag in tags or "*" in tags
 
 
 def _parse_range(headers: Mapping[str, str], etag: str, size: int) -> tuple[int, int] | None:
@@ -127,15 +121,12 @@ class _FileResponse(Response):
                 "headers": self.raw_headers,
             }
             await send(head)
-            if "http.response.zerocopysend" not in scope.get("extensions", {}):
-                await self._send_pieces(send)
+            if "http.response.zerocopysend" in scope.get("extensions", {}):
+                part = {"file": self._file, "offset": self._start, "count": self._end - self._start}
+                await send({"type": "http.response.zerocopysend", **part, "more_body": False})
                 return
-            message = {"type": "http.response.zerocopysend", "file": self._file, "more_body": False}
-            await send({**message, "offset": self._start, "count": self._end - self._start})
-
-    async def _send_pieces(self, send: Send) -> None:
-        for offset in range(self._start, self._end, _PIECE):
-            count = min(_PIECE, self._end - offset)
-            piece = await asyncio.to_thread(os.pread, self._file.fileno(), count, offset)
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            for offset in range(self._start, self._end, _PIECE):
+                count = min(_PIECE, self._end - offset)
+                piece = await asyncio.to_thread(os.pread, self._file.fileno(), count, offset)
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -14,8 +14,8 @@ from starlette.responses import JSONResponse, Response
 
 from brolga.registry.errors import RequestError
 from brolga.registry.routes import requests
-from brolga.registry.storage.manifest import MAX_MANIFEST_SIZE
 from brolga.spec.digest import Digest
+from brolga.spec.json import MAX_SIZE
 from brolga.spec.mediatypes import OCI_INDEX
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # "A `Link` header MUST be included in the response when the descriptor list cannot be returned
 # in a single manifest" (Listing Referrers): a client may not accept a longer one.
-_PAGE_SIZE: Final = MAX_MANIFEST_SIZE
+_PAGE_SIZE: Final = MAX_SIZE
 
 _MAX_DIGITS: Final = 9
 

@@ -13,16 +13,11 @@ from brolga.errors import InvalidReference
 from brolga.registry.errors import BodyTooLong, RequestError
 from brolga.registry.routes import requests
 from brolga.registry.routes.blobs import file_response
-from brolga.registry.storage.manifest import (
-    MAX_MANIFEST_SIZE,
-    Manifest,
-    detect_media_type,
-    parse_manifest,
-)
+from brolga.registry.storage.manifest import Manifest, detect_media_type, parse_manifest
 from brolga.registry.storage.manifest_store import ManifestUnknown
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
-from brolga.spec.json import decode
+from brolga.spec.json import MAX_SIZE, decode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,10 +71,8 @@ async def push(request: Request) -> Response:
         body, descriptor, manifest = await asyncio.to_thread(_parse, file, content_type, digest)
     sparse = request.app.state.options.sparse
     await repo.write(partial(repo.manifests.put, body, descriptor, tags, manifest, sparse=sparse))
-    headers = {
-        "Location": f"/v2/{repo.name}/manifests/{descriptor.digest}",
-        "Docker-Content-Digest": str(descriptor.digest),
-    }
+    location = f"/v2/{repo.name}/manifests/{descriptor.digest}"
+    headers = {"Location": location, "Docker-Content-Digest": str(descriptor.digest)}
     if manifest.subject is not None:
         # "MUST respond with the response header `OCI-Subject: <subject digest>`" (Pushing
         # Manifests with Subject)
@@ -94,7 +87,7 @@ def _reference(request: Request, repo: Repo) -> tuple[Digest | None, str | None]
     try:
         return requests.digest_or_tag(request)
     except InvalidReference as error:
-        repo.require()
+        repo.layout.require()
         raise ManifestUnknown(str(error)) from error
 
 
@@ -103,7 +96,7 @@ def _digest_and_tags(request: Request) -> tuple[Digest | None, Sequence[str]]:
     if (count := len(request.query_params.getlist("tag"))) > _MAX_TAGS:
         # "MAY return a `414 Request-URI Too Long` status if too many tags are included in the
         # request" (distribution-spec, Pushing Manifests).
-        raise _invalid(f"{count} tags: at most {_MAX_TAGS} are taken at once", 414)
+        raise _invalid(f"{count} tags: at most {_MAX_TAGS} are accepted at once", 414)
     try:
         digest, tag = requests.digest_or_tag(request)
         return digest, requests.tag_parameters(request) if tag is None else [tag]
@@ -118,11 +111,11 @@ async def _receive(request: Request, file: IO[bytes]) -> None:
     this limit with a response code `413 Payload Too Large`" (distribution-spec, Pushing Manifests).
     """
     idle_s = request.app.state.options.idle_s
-    blocks = requests.limit_body(request.stream(), MAX_MANIFEST_SIZE, idle_s)
+    blocks = requests.limit_body(request.stream(), MAX_SIZE, idle_s)
     try:
         await requests.write_body(blocks, file.write)
     except BodyTooLong as error:
-        raise _invalid(f"a manifest has at most {MAX_MANIFEST_SIZE} bytes", 413) from error
+        raise _invalid(f"a manifest has at most {MAX_SIZE} bytes", 413) from error
 
 
 def _parse(

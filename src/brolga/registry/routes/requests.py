@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from brolga.registry.storage.store import Store
 
 
-# Any host will do: the registry ignores the one by which it was called.
-_HOST: Final = "localhost"
+_HOST: Final = "localhost"  # any host will do: the registry ignores the one by which it was called
 
 # Large enough that a thread's wake-up does not matter, small enough for the cache.
 _BATCH: Final = 1 << 20
@@ -56,10 +55,7 @@ def mount_source(request: Request) -> Repo | None:
 
 
 def parse_digest(text: str) -> Digest:
-    """Parse a digest of a supported algorithm (image-spec descriptor.md, Digests).
-
-    Raises InvalidDigest.
-    """
+    """Parse a digest of a supported algorithm (image-spec descriptor.md, Digests)."""
     digest = Digest.parse(text)
     hasher(digest.algorithm)
     return digest
@@ -130,7 +126,7 @@ async def limit_body(
             if recent >= _MIN_PROGRESS:
                 recent, waited_s = 0, 0.0
             if limit is not None and size > limit:
-                raise BodyTooLong(f"no more than {limit} bytes are taken here")
+                raise BodyTooLong(f"no more than {limit} bytes are accepted")
             yield block
 
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from brolga.registry.errors import BodyTooLong, RequestError
 from brolga.registry.routes import requests
 from brolga.registry.storage.uploads import DEFAULT_ALGORITHM, UploadBusy, open_writer
-from brolga.spec.digest import hasher
+from brolga.spec.digest import Digest, hasher
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from brolga.registry.options import Options
     from brolga.registry.storage.repository import Repo
     from brolga.registry.storage.uploads import Upload, UploadWriter
-    from brolga.spec.digest import Digest
 
 
 # "It MUST match the following regular expression" (distribution-spec, Pushing a blob in chunks)
@@ -136,9 +135,8 @@ async def _receive(request: Request, repo: Repo, upload: Upload, writer: UploadW
     received = writer.size - start
     if length is not None and received != length:
         writer.truncate(start)
-        raise RequestError(
-            400, "SIZE_INVALID", f"Content-Range has {length} bytes, and {received} arrived"
-        )
+        message = f"Content-Range has {length} bytes, and {received} arrived"
+        raise RequestError(400, "SIZE_INVALID", message)
 
 
 def _chunk_length(request: Request, repo: Repo, upload: Upload, offset: int) -> int | None:
@@ -168,25 +166,19 @@ def _session(request: Request) -> tuple[Repo, Upload]:
 
 
 def _session_headers(repo: Repo, upload: Upload, size: int) -> dict[str, str]:
-    """Return the headers with a session's URL and offset.
-
-    Range cannot express zero bytes: 0-0 means none or one, as in other registries.
-    """
+    """Return the headers with a session's URL and offset."""
     return {
         "Location": f"/v2/{repo.name}/blobs/uploads/{upload.id}",
-        "Range": f"0-{max(size - 1, 0)}",
+        "Range": f"0-{max(size - 1, 0)}",  # 0-0 means none or one byte, as elsewhere
         "Docker-Upload-UUID": upload.id,
     }
 
 
 def _accepted(repo: Repo, upload: Upload, size: int, status_code: int) -> Response:
-    headers = _session_headers(repo, upload, size)
-    return Response(status_code=status_code, headers=headers)
+    return Response(status_code=status_code, headers=_session_headers(repo, upload, size))
 
 
 def _created(repo: Repo, digest: Digest) -> Response:
-    headers = {
-        "Location": f"/v2/{repo.name}/blobs/{digest}",
-        "Docker-Content-Digest": str(digest),
-    }
+    location = f"/v2/{repo.name}/blobs/{digest}"
+    headers = {"Location": location, "Docker-Content-Digest": str(digest)}
     return Response(status_code=201, headers=headers)

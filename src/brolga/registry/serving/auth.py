@@ -48,30 +48,23 @@ class HostCheck:
         """Pass a request on, or answer 403."""
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
-        app = self._app
+        reason = ""
         if self._hosts is not None and not _is_local(host, self._hosts):
-            app = _forbidden(f"the Host {excerpt(host)} is not local; --allow-host adds it")
+            reason = f"the Host {excerpt(host)} is not local; --allow-host adds it"
         elif origin is not None and origin != f"{scope['scheme']}://{host}":
-            app = _forbidden(f"the request comes from a page of {excerpt(origin)}")
+            reason = f"the request comes from a page of {excerpt(origin)}"
+        app = error_response(403, "DENIED", reason) if reason else self._app
         await app(scope, receive, send)
 
 
 def _is_local(host: str, allowed: tuple[str, ...]) -> bool:
     try:
         name = (urlsplit(f"//{host}").hostname or "").removesuffix(".")
-    except ValueError:
-        return False
-    if "." not in name or name in allowed or name.endswith(_LOCAL_SUFFIXES):
-        return True
-    try:
-        ipaddress.ip_address(name)
+        if "." in name and name not in allowed and not name.endswith(_LOCAL_SUFFIXES):
+            ipaddress.ip_address(name)
     except ValueError:
         return False
     return True
-
-
-def _forbidden(reason: str) -> ASGIApp:
-    return error_response(403, "DENIED", {"reason": reason})
 
 
 class Authentication:
@@ -84,18 +77,16 @@ class Authentication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer 401, or 429 if too many logins are pending."""
+        app = self._app
         try:
-            is_known = await self._is_known(scope)
+            if not await self._is_known(scope):
+                app = error_response(401, "UNAUTHORIZED", "name and password, please", _CHALLENGE)
         except TooManyLogins:
-            reason = {"reason": "too many passwords wait to be checked"}
+            reason = "too many passwords wait to be checked"
             app = error_response(429, "TOOMANYREQUESTS", reason, {"Retry-After": "1"})
-            await app(scope, receive, send)
         except ClientGone:
-            pass
-        else:
-            reason = {"reason": "name and password, please"}
-            unauthorized = error_response(401, "UNAUTHORIZED", reason, _CHALLENGE)
-            await (self._app if is_known else unauthorized)(scope, receive, send)
+            return
+        await app(scope, receive, send)
 
     async def _is_known(self, scope: Scope) -> bool:
         credentials = _parse_credentials(Headers(scope=scope).get("authorization", ""))
@@ -130,9 +121,8 @@ class ReadOnly:
         """Pass a request on, or answer 405 ("If manifest deletion is disabled, ...")."""
         app = self._app
         if scope["method"] not in _SAFE_METHODS:
-            reason = {"reason": "this registry is read-only"}
             allow = {"Allow": ", ".join(sorted(_SAFE_METHODS))}
-            app = error_response(405, "UNSUPPORTED", reason, allow)
+            app = error_response(405, "UNSUPPORTED", "this registry is read-only", allow)
         await app(scope, receive, send)
 
 
@@ -158,18 +148,20 @@ class LoginQueue:
         self._pending: dict[str, list[asyncio.Future[bool]]] = {}  # by address, the next first
 
     async def check(self, address: str, name: str, password: str, gone: asyncio.Event) -> bool:
-        """Return whether a password is right; `gone` is set when the client has left.
-
-        Raises ClientGone, TooManyLogins.
-        """
-        turn = asyncio.get_running_loop().create_future()
+        """Return whether a password is right. Raises ClientGone, TooManyLogins."""
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        leaving = asyncio.ensure_future(gone.wait())
+        either: set[asyncio.Future[bool] | asyncio.Future[Literal[True]]] = {turn, leaving}
         self._enter(address, turn)
         try:
-            await _wait_for_turn(turn, gone)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not turn.done():
+                raise ClientGone
             if not turn.result():
                 raise TooManyLogins
             return await asyncio.to_thread(self._check, name, password)
         finally:
+            leaving.cancel()
             self._leave(address, turn)
 
     def _enter(self, address: str, turn: asyncio.Future[bool]) -> None:
@@ -189,27 +181,10 @@ class LoginQueue:
             if not turns:
                 del self._pending[address]
         elif turn.done() and not turn.cancelled() and turn.result():
-            self._is_busy = self._start_next()
-
-    def _start_next(self) -> bool:
-        """Start the newest request of the next address. Return whether there is one."""
-        if not self._pending:
-            return False
-        address = next(iter(self._pending))
-        turns = self._pending.pop(address)
-        turns.pop().set_result(True)
-        if turns:
-            self._pending[address] = turns  # behind the other addresses
-        return True
-
-
-async def _wait_for_turn(turn: asyncio.Future[bool], gone: asyncio.Event) -> None:
-    """Wait for a turn. Raises ClientGone if the client leaves before."""
-    leaving = asyncio.ensure_future(gone.wait())
-    either: set[asyncio.Future[bool] | asyncio.Future[Literal[True]]] = {turn, leaving}
-    try:
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        leaving.cancel()
-    if not turn.done():
-        raise ClientGone
+            self._is_busy = bool(self._pending)
+            if self._is_busy:
+                address = next(iter(self._pending))
+                turns = self._pending.pop(address)
+                turns.pop().set_result(True)
+                if turns:
+                    self._pending[address] = turns  # behind the other addresses

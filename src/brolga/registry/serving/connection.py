@@ -6,7 +6,7 @@ import asyncio
 import resource
 import socket
 import struct
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -16,17 +16,15 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-# Bytes of a request's head, a chunk's extensions, or the trailers: the parser buffers what it has
-# not parsed yet.
+# Bytes that the parser buffers: of a request's head, a chunk's extensions, or the trailers.
 HEAD_LIMIT: Final = 64 << 10
 
 # Requests that wait: more than any client of a registry pipelines. A connection with more of them
 # is closed, which clients must expect (RFC 9112, section 9.3.2). uvicorn reads 256 KiB at once.
 PIPELINE: Final = 16
 
-# How long a connection lives without a request. This includes one with half a head, and one that
-# continues a body after its response. It is longer than the keep-alive time, so that idle
-# connections are closed in good order before.
+# How long a connection lives without a request, even if it sends half a head, or a body after its
+# response. It is longer than the keep-alive time: idle connections are closed in good order before.
 IDLE_CONNECTION_S: Final = 90.0
 
 # How much is sent at once: little to a slow client, which is disconnected if it does not take it
@@ -35,20 +33,13 @@ _SLICE: Final = 1 << 20
 _MAX_SLICE: Final = 16 << 20
 _FAST_S: Final = 1.0
 
-# struct linger: on, no time (socket(7)).
-_LINGER_NONE: Final = struct.pack("ii", 1, 0)
+_LINGER_NONE: Final = struct.pack("ii", 1, 0)  # struct linger: on, no time (socket(7))
 
-_NO_UPGRADE: Final = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-
-_TOO_LARGE: Final = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"content-length: 0\r\nconnection: close\r\n\r\n"
-)
-
-_TOO_MANY: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\n"
-    b"retry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-)
+# The responses before a connection is closed.
+_CLOSE: Final = b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_NO_UPGRADE: Final = _CLOSE % b"400 Bad Request"
+_TOO_LARGE: Final = _CLOSE % b"431 Request Header Fields Too Large"
+_TOO_MANY: Final = _CLOSE % b"503 Service Unavailable\r\nretry-after: 1"
 
 # With more, memory would be short before descriptors are.
 _MAX_CONNECTIONS: Final = 4096
@@ -62,10 +53,7 @@ _EXTENSION: Final = "brolga.disconnect"
 
 
 class Disconnect(BaseException):
-    """Raised by an application to end the connection, by a reset or after what was written.
-
-    Like a cancellation, it gets no response.
-    """
+    """Raised by an application to end the connection: by a reset, or after what was written."""
 
     def __init__(self, *, reset: bool = True) -> None:
         super().__init__()
@@ -82,22 +70,15 @@ def disconnect_event(scope: Scope) -> asyncio.Event:
     return extension["event"] if extension else asyncio.Event()
 
 
-class ConnectionLimits(NamedTuple):
-    """How many connections are served at once, and how many may wait to be accepted."""
-
-    connections: int
-    backlog: int
-
-
-def connection_limits() -> ConnectionLimits:
-    """Return the limits that the file descriptors of the process allow (getrlimit(2))."""
+def connection_limits() -> tuple[int, int]:
+    """Return how many connections may be served, and how many may wait (getrlimit(2))."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
-        return ConnectionLimits(_MAX_CONNECTIONS, _MAX_BACKLOG)
+        return _MAX_CONNECTIONS, _MAX_BACKLOG
     # All waiting connections are accepted at once, before any of them can be rejected.
     backlog = max(1, min(_MAX_BACKLOG, files // 8))
     connections = (files - _RESERVED_FILES - backlog) // _FILES_PER_CONNECTION
-    return ConnectionLimits(max(1, min(_MAX_CONNECTIONS, connections)), backlog)
+    return max(1, min(_MAX_CONNECTIONS, connections)), backlog
 
 
 def raise_nofile_limit() -> None:
@@ -146,7 +127,9 @@ class Connection(HttpToolsProtocol):
         self._unparsed = 0
         if self._is_over:
             return
-        if self.parser.should_upgrade() and self._has_body():
+        fields = dict(self.headers)
+        has_body = b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0"
+        if self.parser.should_upgrade() and has_body:
             self._end(_NO_UPGRADE)
             return
         super().on_headers_complete()
@@ -156,16 +139,11 @@ class Connection(HttpToolsProtocol):
         elif len(self.pipeline) > PIPELINE:
             self._end(b"")
 
-    def _has_body(self) -> bool:
-        fields = dict(self.headers)
-        return b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0"
-
     def _end(self, response: bytes) -> None:
         """Accept no further request, answer no waiting one, and close."""
         self._is_over = True
         self.pipeline.clear()
-        cycle: Any = self.cycle  # None before the first request, whatever uvicorn's types say
-        if cycle is None or cycle.response_complete:  # else it would be inside another response
+        if not self._is_serving():  # else it would be inside another response
             self.transport.write(response)
         self.transport.close()
 
@@ -177,8 +155,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Pass the end of a body on."""
-        # It is None before the first request, whatever uvicorn's types say.
-        if self.cycle is not None:
+        if self.cycle is not None:  # as it is before the first request
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -190,9 +167,12 @@ class Connection(HttpToolsProtocol):
 
     def is_overdue(self, now: float) -> bool:
         """Return whether nothing was served for too long; `now` is the loop's time."""
+        return not self._is_serving() and now - self._idle_since > IDLE_CONNECTION_S
+
+    def _is_serving(self) -> bool:
         # It is None before the first request, whatever uvicorn's types say.
-        is_serving = self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr] # as above
-        return not is_serving and now - self._idle_since > IDLE_CONNECTION_S
+        cycle: Any = self.cycle
+        return cycle is not None and not cycle.response_complete
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Set the event of `disconnect_event`."""
@@ -204,17 +184,12 @@ class Connection(HttpToolsProtocol):
         self._sender.close_soon()
 
 
-def close_all(connections: Iterable[object]) -> None:
-    """Close every connection; ignore uvicorn's other protocols."""
+def close_connections(connections: Iterable[object], overdue_at: float | None = None) -> None:
+    """Close all connections, or those that are overdue; ignore uvicorn's other protocols."""
     for connection in list(connections):
-        if isinstance(connection, Connection):
-            connection.close_soon()
-
-
-def close_overdue(connections: Iterable[object], now: float) -> None:
-    """Close the overdue connections; ignore uvicorn's other protocols."""
-    for connection in list(connections):
-        if isinstance(connection, Connection) and connection.is_overdue(now):
+        if isinstance(connection, Connection) and (
+            overdue_at is None or connection.is_overdue(overdue_at)
+        ):
             connection.close_soon()
 
 
@@ -275,8 +250,15 @@ class _Sender:
         offset, end = message["offset"], message["offset"] + message["count"]
         size = _SLICE
         while offset < end:
+            if self._transport.is_closing():
+                raise OSError("the client is gone")
             begin, count = loop.time(), min(size, end - offset)
-            sent = await self._send_slice(message["file"], offset, count)
+            async with asyncio.timeout(self._idle_s) as timeout:
+                self._file_timeout = timeout
+                try:
+                    sent = await loop.sendfile(self._transport, message["file"], offset, count)
+                finally:
+                    self._file_timeout = None
             if not sent:
                 raise OSError("the file is shorter than it was")
             offset += sent
@@ -285,15 +267,3 @@ class _Sender:
         # The bytes went past uvicorn, which counts them: its `send` is a method of the response.
         send.__self__.expected_content_length -= message["count"]  # type: ignore[attr-defined] # a bound method
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _send_slice(self, file: BinaryIO, offset: int, count: int) -> int:
-        """Send bytes within the idle time. Raises OSError."""
-        if self._transport.is_closing():
-            raise OSError("the client is gone")
-        async with asyncio.timeout(self._idle_s) as timeout:
-            self._file_timeout = timeout
-            try:
-                loop = asyncio.get_running_loop()
-                return await loop.sendfile(self._transport, file, offset, count)
-            finally:
-                self._file_timeout = None

@@ -25,8 +25,7 @@ _log = logging.getLogger("brolga.registry")
 
 _BCRYPT: Final = re.compile(r"\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
 
-# bcrypt accepts no more; htpasswd cuts off the rest as well.
-_MAX_PASSWORD: Final = 72
+_MAX_PASSWORD: Final = 72  # bcrypt accepts no more; htpasswd cuts off the rest as well
 
 # An unknown name must take as long as a wrong password, and each of those as long as the most
 # expensive entry: this hash fits no password.
@@ -56,11 +55,12 @@ class Htpasswd:
         return self._keyed_hash(name, password) in self._cache and self._stamp == _stamp(self._path)
 
     def check(self, name: str, password: str) -> bool:
-        """Return whether the password is right. This takes about 0.1 s of processor time.
-
-        The time for a wrong password does not depend on the name.
-        """
-        self._refresh()
+        """Return whether the password is right. The time for a wrong one depends on no name."""
+        if self._stamp != _stamp(self._path):
+            try:
+                self._load()
+            except (InvalidHtpasswd, OSError) as error:
+                _log.error("the password file cannot be read again, its users stay: %s", error)
         encoded = password.encode()[:_MAX_PASSWORD]
         hashed = self._users.get(name)
         is_right = hashed is not None and self._matches(encoded, hashed)
@@ -72,15 +72,6 @@ class Htpasswd:
             self._cache.add(self._keyed_hash(name, password))
         return is_right
 
-    def _refresh(self) -> None:
-        """Read the file again if it has changed; keep the users if it cannot be read."""
-        if self._stamp == _stamp(self._path):
-            return
-        try:
-            self._load()
-        except (InvalidHtpasswd, OSError) as error:
-            _log.error("the password file cannot be read again, its users stay: %s", error)
-
     def _load(self) -> None:
         # First: a file that cannot be read is tried once.
         self._stamp = _stamp(self._path)
@@ -89,8 +80,7 @@ class Htpasswd:
         self._cache: set[bytes] = set()
 
     def _keyed_hash(self, name: str, password: str) -> bytes:
-        text = f"{name}:{password}".encode()
-        return hmac.digest(self._key, text, hashlib.sha256)
+        return hmac.digest(self._key, f"{name}:{password}".encode(), hashlib.sha256)
 
 
 def _cost(hashed: bytes) -> int:

@@ -20,12 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import uvicorn
 
 from brolga.errors import BrolgaError
-from brolga.registry.serving.connection import (
-    Connection,
-    close_all,
-    close_overdue,
-    connection_limits,
-)
+from brolga.registry.serving.connection import Connection, close_connections, connection_limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,8 +34,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("brolga.registry")
 
-# How long requests may continue after the signal to stop.
-_GRACE_S: Final = 0.5
+_GRACE_S: Final = 0.5  # how long requests may continue after the signal to stop
 
 # Longer than a client's pool keeps an idle connection, so that the client closes it.
 _KEEP_ALIVE_S: Final = 75
@@ -49,8 +43,7 @@ _KEEP_ALIVE_S: Final = 75
 _CHECK_S: Final = 5.0
 _EXPIRE_S: Final = 3600.0
 
-# How often the same error is logged.
-_LOG_INTERVAL_S: Final = 60.0
+_LOG_INTERVAL_S: Final = 60.0  # how often the same error is logged
 
 
 class NotLoopback(BrolgaError, ValueError):
@@ -61,8 +54,8 @@ class InvalidTls(BrolgaError, ValueError):
     """A certificate or a key that cannot be used."""
 
 
-def check_tls(cert: Path, key: Path | None) -> None:
-    """Load a certificate and its key as the server will; without `key` it is in the same file.
+def _check_tls(cert: Path, key: Path | None) -> None:
+    """Load a certificate and its key as the server will.
 
     OpenSSL would prompt for the password of a key, and names only a line of its source for most
     errors. Raises InvalidTls, OSError.
@@ -89,7 +82,9 @@ def check_tls(cert: Path, key: Path | None) -> None:
 
 
 def listen(host: str, port: int, options: Options) -> socket.socket:
-    """Listen on an address that only permitted clients can reach. Raises NotLoopback, OSError."""
+    """Listen on an address that only permitted clients reach. Raises NotLoopback, InvalidTls."""
+    if options.tls_cert is not None:
+        _check_tls(options.tls_cert, options.tls_key)
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     is_protected = options.htpasswd is not None or options.allow_anonymous
     # A link-local address has its interface after a percent sign.
@@ -162,7 +157,7 @@ class Server(uvicorn.Server):
         for task in self._tasks:
             task.cancel()
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(_GRACE_S, lambda: close_all(self.server_state.connections))
+        timer = loop.call_later(_GRACE_S, close_connections, self.server_state.connections)
         try:
             await super().shutdown(sockets)
         finally:
@@ -171,7 +166,7 @@ class Server(uvicorn.Server):
     async def _close_overdue(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            close_overdue(self.server_state.connections, loop.time())
+            close_connections(self.server_state.connections, loop.time())
             await asyncio.sleep(_CHECK_S)
 
     async def _expire_uploads(self) -> None:
@@ -200,12 +195,12 @@ class Server(uvicorn.Server):
 
 def _config(app: Starlette, options: Options) -> uvicorn.Config:
     """Return the loaded configuration. Raises OSError."""
-    limits = connection_limits()
-    bounds = {"idle_s": options.idle_s, "max_connections": limits.connections}
+    connections, backlog = connection_limits()
+    bounds = {"idle_s": options.idle_s, "max_connections": connections}
     config = uvicorn.Config(
         app,
         http=type("Connection", (Connection,), bounds),
-        backlog=limits.backlog,
+        backlog=backlog,
         # asyncio reads 256 KiB at once and sends files; uvloop reads 64 KiB and does not.
         loop="asyncio",
         ssl_certfile=options.tls_cert,

@@ -27,13 +27,12 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from brolga.disk.directory import UnsafePath
+from brolga.disk.directory import Directory, UnsafePath
 from brolga.disk.layout import DATABASE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from brolga.disk.directory import Directory
     from brolga.registry.storage.layout import Layout
 
 
@@ -46,8 +45,7 @@ _SUFFIX: Final = ".sqlite3"
 
 _KEEP_UNUSED_S: Final = 3600.0
 _LOCK_TIMEOUT_S: Final = 10.0
-# If another process deleted the file, or it was damaged.
-_MAX_ATTEMPTS: Final = 5
+_MAX_ATTEMPTS: Final = 5  # if another process deleted the file, or it was damaged
 
 # The file may be sound but cannot be used now: another file serves. Any other error is damage.
 _UNAVAILABLE: Final = frozenset(
@@ -105,7 +103,7 @@ class Databases:
         for _ in range(0 if self._read_only else _MAX_ATTEMPTS):
             file = None
             try:
-                file = _layout_file(layout)
+                file = _find_or_create(layout.tree, layout.path / DATABASE)
                 return _run(file, work)
             except sqlite3.Error as error:
                 if file is not None and not os.path.lexists(file):
@@ -156,35 +154,29 @@ def _is_unavailable(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CANTOPEN) & 0xFF in _UNAVAILABLE
 
 
-def _layout_file(layout: Layout) -> Path:
-    """Return the database in a layout. Raises sqlite3.Error."""
-    directory = layout.path / DATABASE
+def _find_or_create(tree: Directory, directory: Path) -> Path:
+    """Return the path of the database; create it if needed. Raises sqlite3.Error."""
+    files: dict[str, os.stat_result] = {}
     try:
-        return directory / _find_or_create(layout.tree, directory)
+        for entry in tree.scan(directory):
+            if _FILE.fullmatch(entry.name):
+                with suppress(FileNotFoundError):
+                    files[entry.name] = entry.stat(follow_symlinks=False)
+        current = min((name for name in files if name.endswith(_SUFFIX)), default=None)
+        if current is None:
+            current = f"manifests-1-{uuid.uuid4().hex}{_SUFFIX}"
+            os.close(tree.create(directory / current))
+        for name, status in files.items():
+            if not name.startswith(current):
+                # Two processes made one each, or a process was killed. A process that has the file
+                # open may need its journal.
+                if time.time() - status.st_mtime > _KEEP_UNUSED_S:
+                    tree.unlink(directory / name)
+            elif not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+                raise UnsafePath(directory / name)
     except OSError as error:
         raise sqlite3.OperationalError(str(error)) from error
-
-
-def _find_or_create(tree: Directory, directory: Path) -> str:
-    """Return the file name of the database; create it if needed. Raises UnsafePath, OSError."""
-    files: dict[str, os.stat_result] = {}
-    for entry in tree.scan(directory):
-        if _FILE.fullmatch(entry.name):
-            with suppress(FileNotFoundError):
-                files[entry.name] = entry.stat(follow_symlinks=False)
-    current = min((name for name in files if name.endswith(_SUFFIX)), default=None)
-    if current is None:
-        current = f"manifests-1-{uuid.uuid4().hex}{_SUFFIX}"
-        os.close(tree.create(directory / current))
-    for name, status in files.items():
-        if not name.startswith(current):
-            # Two processes made one each, or a process was killed. A process that has the file
-            # open may need its journal.
-            if time.time() - status.st_mtime > _KEEP_UNUSED_S:
-                tree.unlink(directory / name)
-        elif not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-            raise UnsafePath(directory / name)
-    return current
+    return directory / current
 
 
 def _open(file: Path | None) -> sqlite3.Connection:
@@ -197,27 +189,20 @@ def _open(file: Path | None) -> sqlite3.Connection:
         # A file of an earlier boot is not used again, so nothing waits for the device.
         database.execute(f"PRAGMA synchronous = {'OFF' if boot else 'FULL'}")
         if _version(database) == 0:
-            _create(database, boot)
-        _require_boot(database, boot)
+            database.execute("BEGIN IMMEDIATE")
+            if _version(database) == 0:  # no other process was faster
+                for statement in _SCHEMA.split(";\n"):
+                    database.execute(statement)
+                database.execute("INSERT INTO boot VALUES (?)", (boot,))
+            database.execute("COMMIT")
+        tables_boot = database.execute("SELECT id FROM boot").fetchone()
     except BaseException:
         database.close()
         raise
-    return database
-
-
-def _create(database: sqlite3.Connection, boot: str) -> None:
-    database.execute("BEGIN IMMEDIATE")
-    if _version(database) == 0:  # no other process was faster
-        for statement in _SCHEMA.split(";\n"):
-            database.execute(statement)
-        database.execute("INSERT INTO boot VALUES (?)", (boot,))
-    database.execute("COMMIT")
-
-
-def _require_boot(database: sqlite3.Connection, boot: str) -> None:
-    """Raise _DamagedError if the tables are of an earlier boot."""
-    if database.execute("SELECT id FROM boot").fetchone() != (boot,):
+    if tables_boot != (boot,):
+        database.close()
         raise _DamagedError("it is of the time before the machine was started")
+    return database
 
 
 def _version(database: sqlite3.Connection) -> int:

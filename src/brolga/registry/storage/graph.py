@@ -16,16 +16,11 @@ import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from brolga.errors import InvalidDigest
-from brolga.registry.storage.index import Index, index_memory
-from brolga.registry.storage.manifest import (
-    MAX_MANIFEST_SIZE,
-    Manifest,
-    has_references,
-    read_manifest,
-)
+from brolga.registry.storage.index import Index, parse_index
+from brolga.registry.storage.manifest import Manifest, has_references, read_manifest
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
+from brolga.spec.json import MAX_SIZE
 from brolga.spec.mediatypes import OCI_MANIFEST
 from brolga.spec.reference import is_tag
 
@@ -40,8 +35,7 @@ if TYPE_CHECKING:
 # only if its last change is older than this.
 _SETTLED_NS: Final = 2_000_000_000
 
-# Manifests that are read before each change of the tables.
-_BATCH: Final = 64
+_BATCH: Final = 64  # manifests that are read before each change of the tables
 
 _PRUNE: Final = """
 WITH RECURSIVE reached (digest) AS (
@@ -105,7 +99,7 @@ class Graph:
     def update(self) -> bytes:
         """Update the tables from index.json; return its fingerprint.
 
-        Another writer may have changed them since. Raises BrokenIndex, LayoutBusy.
+        Another writer may have changed them since.
         """
         status, text = self._layout.read_index()
         is_settled = status is None or time.time_ns() - status.st_ctime_ns > _SETTLED_NS
@@ -154,13 +148,9 @@ class Graph:
             yield Referrer(_parse_row((OCI_MANIFEST, referrer, 0)).digest, listed)
 
     def _insert_entries(self, text: bytes, writer: str) -> None:
-        """Insert the entries of index.json; `writer` owns the tables from now on.
-
-        Raises BrokenIndex, LayoutBusy.
-        """
+        """Insert the entries of index.json; `writer` owns the tables from now on."""
         database = self._database
-        with index_memory(len(text)), transaction(database):
-            index = Index.parse(text, self._layout.index)
+        with parse_index(text, self._layout.index) as index, transaction(database):
             database.execute("DELETE FROM source")
             database.execute("INSERT INTO source (writer) VALUES (?)", (writer,))
             database.execute("DELETE FROM entry")
@@ -220,8 +210,9 @@ class Graph:
         """Read a manifest; None if it cannot be read, or is not valid."""
         if not has_references(descriptor.media_type):
             return Manifest()
-        body = self._layout.read_blob(descriptor.digest, MAX_MANIFEST_SIZE)
-        if body is None or not _matches(descriptor.digest, body):
+        digest = descriptor.digest
+        body = self._layout.read_blob(digest, MAX_SIZE)
+        if body is None or (digest.is_computable and Digest.of(body, digest.algorithm) != digest):
             return None
         return read_manifest(descriptor.media_type, body)
 
@@ -268,13 +259,6 @@ def _parse_row(row: tuple[Any, ...]) -> Descriptor:
         return Descriptor(row[0], Digest.parse(row[1]), row[2])
     except (TypeError, ValueError) as error:
         raise sqlite3.DatabaseError(f"a row is damaged: {error}") from error
-
-
-def _matches(digest: Digest, body: bytes) -> bool:
-    try:
-        return Digest.of(body, digest.algorithm) == digest
-    except InvalidDigest:  # an algorithm that is not supported here
-        return True
 
 
 def _listed(descriptor: Descriptor, manifest: Manifest) -> str:

@@ -31,25 +31,24 @@ _large_index_lock = threading.Lock()
 class Index:
     """A parsed index.json; `put`, `untag` and `remove` change it. Raises BrokenIndex."""
 
-    def __init__(self, text: bytes = EMPTY_INDEX) -> None:
-        self._document = _parse(text)
-        # Go writes null for an empty list: new layouts of umoci have it.
-        self._manifests: list[dict[str, Any]] = self._document.get("manifests") or []
-        self._document["manifests"] = self._manifests
-
-    @classmethod
-    def parse(cls, text: bytes, path: Path) -> Index:
-        """Parse the text of a file. Raises BrokenIndex with the file's name."""
+    def __init__(self, text: bytes = EMPTY_INDEX, path: Path | None = None) -> None:
         try:
-            return cls(text)
-        except BrokenIndex as error:
-            raise BrokenIndex(f"{path}: {error}") from error
+            members = json.loads(text.decode())
+        except (ValueError, RecursionError) as error:
+            raise BrokenIndex(f"{path}: not JSON: {error}") from error
+        if not isinstance(members, dict):
+            raise BrokenIndex(f"{path}: not a JSON object")
+        # Go writes null for an empty list: new layouts of umoci have it.
+        manifests = [] if members.get("manifests") is None else members["manifests"]
+        members.pop("manifests", None)
+        if not isinstance(manifests, list) or not all(isinstance(item, dict) for item in manifests):
+            raise BrokenIndex(f"{path}: its manifests are not a list of objects")
+        self._members: dict[str, Any] = members
+        self._manifests: list[dict[str, Any]] = manifests
 
     def text(self) -> bytes:
         """Return the file's new contents: a line for each entry."""
-        members = {
-            name: json.dumps(value) for name, value in self._document.items() if name != "manifests"
-        }
+        members = {name: json.dumps(value) for name, value in self._members.items()}
         entries = ",\n    ".join(map(json.dumps, self._manifests))
         members["manifests"] = f"[\n    {entries}\n  ]" if entries else "[]"
         lines = ",\n".join(f"  {json.dumps(name)}: {text}" for name, text in members.items())
@@ -60,20 +59,16 @@ class Index:
         for entry in self._manifests:
             yield _name(entry), _descriptor(entry)
 
-    def names(self) -> list[str]:
-        """Return every name, in the order of the entries."""
-        return [name for entry in self._manifests if (name := _name(entry)) is not None]
-
     def put(self, descriptor: Descriptor, tags: Sequence[str] = ()) -> None:
         """Add a manifest. The manifest that had a tag before stays, without the tag."""
         digest = str(descriptor.digest)
         self._release(frozenset(tags), keep=digest)
         entries = [entry for entry in self._manifests if entry.get("digest") == digest]
+        untagged = [entry for entry in entries if _name(entry) is None]
         if not tags:
-            entry = min(entries, key=_is_named) if entries else self._append()
+            entry = (untagged or entries or [self._append()])[0]
             entry.update(descriptor.to_dict())
         named = {_name(entry): entry for entry in reversed(entries)}
-        untagged = [entry for entry in entries if not _is_named(entry)]
         for tag in tags:
             # A tag takes the entry without a name.
             entry = named.get(tag) or (untagged.pop() if untagged else self._append())
@@ -82,9 +77,9 @@ class Index:
 
     def untag(self, tag: str) -> bool:
         """Remove a tag; its manifest stays. Return whether the tag existed."""
-        before = len(self.names())
+        is_tagged = tag in map(_name, self._manifests)
         self._release({tag}, keep=None)
-        return len(self.names()) < before
+        return is_tagged
 
     def remove(self, digest: Digest) -> bool:
         """Remove a manifest and its tags. Return whether it was listed."""
@@ -114,36 +109,20 @@ class Index:
 
 
 @contextmanager
-def index_memory(size: int) -> Iterator[None]:
-    """Let only one large index be in memory at a time; small ones are not limited.
+def parse_index(text: bytes, path: Path | None = None) -> Iterator[Index]:
+    """Parse an index; only one large one may be in memory at a time. Raises BrokenIndex.
 
     Raises LayoutBusy instead of waiting: a thread that waits serves no other client.
     """
-    if size <= _LARGE:
-        yield
+    if len(text) <= _LARGE:
+        yield Index(text, path)
         return
     if not _large_index_lock.acquire(blocking=False):
         raise LayoutBusy("another large index.json is being read")
     try:
-        yield
+        yield Index(text, path)
     finally:
         _large_index_lock.release()
-
-
-def _parse(text: bytes) -> dict[str, Any]:
-    """Parse an object whose manifests, if any, are objects. Raises BrokenIndex."""
-    try:
-        document = json.loads(text.decode())
-    except (ValueError, RecursionError) as error:
-        raise BrokenIndex(f"not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise BrokenIndex("not a JSON object")
-    manifests = document.get("manifests")
-    if manifests is None:
-        return document
-    if not isinstance(manifests, list) or not all(isinstance(item, dict) for item in manifests):
-        raise BrokenIndex("its manifests are not a list of objects")
-    return document
 
 
 def _annotations(entry: dict[str, Any]) -> dict[str, Any]:
@@ -155,10 +134,6 @@ def _annotations(entry: dict[str, Any]) -> dict[str, Any]:
 def _name(entry: dict[str, Any]) -> str | None:
     name = _annotations(entry).get(REF_NAME)
     return name if isinstance(name, str) else None
-
-
-def _is_named(entry: dict[str, Any]) -> bool:
-    return _name(entry) is not None
 
 
 def _descriptor(entry: dict[str, Any]) -> Descriptor | None:

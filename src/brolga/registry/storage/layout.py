@@ -1,6 +1,6 @@
 """The layout of one repository: `disk.layout` with the registry's errors.
 
-Its lock never waits, because a waiting thread serves no client: LayoutBusy says that it is taken.
+Its lock never waits, because a waiting thread serves no client: it raises LayoutBusy if it is held.
 """
 
 from __future__ import annotations
@@ -9,30 +9,20 @@ import fcntl
 import logging
 import os
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from brolga.disk.directory import UnsafePath
-from brolga.disk.layout import (
-    BLOBS,
-    EMPTY_INDEX,
-    INDEX_FILE,
-    LAYOUT_FILE,
-    MAX_INDEX_SIZE,
-    LayoutDirectory,
-)
+from brolga.disk.directory import Directory, UnsafePath
+from brolga.disk.layout import EMPTY_INDEX, MAX_INDEX_SIZE, LayoutDirectory
 from brolga.errors import BrolgaError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from brolga.disk.directory import Directory
     from brolga.spec.digest import Digest
 
 
 _log = logging.getLogger("brolga.registry")
-
-RESERVED: Final = frozenset({LAYOUT_FILE, INDEX_FILE, BLOBS})
 
 
 class RepositoryUnknown(BrolgaError):
@@ -57,14 +47,11 @@ class Layout(LayoutDirectory):
     def read_blob(self, digest: Digest, limit: int) -> bytes | None:
         """Return a blob's bytes; None if it is missing, unreadable, or larger than `limit`."""
         try:
-            with self.tree.open_file(self.blob_path(digest)) as file:
-                body = file.read(limit + 1)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+            body = self.read(self.blob_path(digest), limit)
         except OSError as error:
             _log.error("%s", error)
             return None
-        return None if len(body) > limit else body
+        return None if body is None or len(body) > limit else body
 
     def has_blob(self, digest: Digest) -> bool:
         """Return whether a blob exists; log why one cannot be used."""
@@ -81,10 +68,7 @@ class Layout(LayoutDirectory):
         return None
 
     def read_index(self) -> tuple[os.stat_result | None, bytes]:
-        """Return the status of index.json, None if it is missing, and its text.
-
-        Raises BrokenIndex.
-        """
+        """Return the status of index.json, None if it is missing, and its text."""
         try:
             with self.tree.open_file(self.index) as file:
                 status, text = os.fstat(file.fileno()), file.read(MAX_INDEX_SIZE + 1)

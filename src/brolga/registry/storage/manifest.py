@@ -19,19 +19,9 @@ if TYPE_CHECKING:
     from brolga.spec.digest import Digest
 
 
-# "Client and registry implementations SHOULD expect to be able to support manifest pushes of
-# at least 4 megabytes" (distribution-spec, Pushing manifests)
-MAX_MANIFEST_SIZE: Final = 4 << 20
-
-_IMAGES: Final = frozenset({mediatypes.OCI_MANIFEST, mediatypes.DOCKER_MANIFEST})
-_INDEXES: Final = frozenset({mediatypes.OCI_INDEX, mediatypes.DOCKER_MANIFEST_LIST})
-_WITH_SUBJECT: Final = frozenset({mediatypes.OCI_MANIFEST, mediatypes.OCI_INDEX})
-_DOCKER: Final = (_IMAGES | _INDEXES) - _WITH_SUBJECT
-_SCHEMA_1: Final = frozenset({mediatypes.DOCKER_SCHEMA_1, mediatypes.DOCKER_SCHEMA_1_SIGNED})
-_KNOWN: Final = _IMAGES | _INDEXES | _SCHEMA_1
-# The members of both kinds, which no other member may resemble.
-_IMAGE_MEMBERS: Final = frozenset({"config", "layers", "artifactType", "subject", "annotations"})
-_MEMBERS: Final = _IMAGE_MEMBERS | {"schemaVersion", "mediaType", "manifests"}
+_WITH_REFERENCES: Final = mediatypes.MANIFEST_TYPES | mediatypes.INDEX_TYPES
+_WITH_SUBJECT: Final = _WITH_REFERENCES - mediatypes.DOCKER_MANIFEST_TYPES
+_KNOWN: Final = _WITH_REFERENCES | mediatypes.SCHEMA_1_TYPES
 # layer.md, Non-Distributable Layers: a registry may never receive them.
 _NONDISTRIBUTABLE: Final = mediatypes.NONDISTRIBUTABLE - {mediatypes.DOCKER_FOREIGN_LAYER}
 
@@ -67,7 +57,7 @@ def detect_media_type(fields: Mapping[str, Any], content_type: str) -> str:
         raise ValueError(f"the Content-Type is {header!r} and the mediaType {media_type!r}")
     if media_type != media_type.lower() and media_type.lower() in _KNOWN:
         raise ValueError(f"the mediaType {media_type!r} is written {media_type.lower()!r}")
-    if media_type in _SCHEMA_1:
+    if media_type in mediatypes.SCHEMA_1_TYPES:
         raise ValueError("Docker's image manifest of schema 1 is not taken: push schema 2 or OCI")
     return media_type
 
@@ -77,8 +67,8 @@ def parse_manifest(media_type: str, fields: Mapping[str, Any]) -> Manifest:
     if not has_references(media_type):
         return Manifest()
     _check_kind(media_type, fields)
-    blobs = _blobs(fields) if media_type in _IMAGES else []
-    manifests = _list(fields, "manifests") if media_type in _INDEXES else ()
+    blobs = _blobs(fields) if media_type in mediatypes.MANIFEST_TYPES else []
+    manifests = _list(fields, "manifests") if media_type in mediatypes.INDEX_TYPES else ()
     members = Members(fields, "$")
     subject = members.get("subject", Descriptor.from_dict, None)
     artifact_type = members.get("artifactType", read_artifact_type, "")
@@ -93,15 +83,15 @@ def parse_manifest(media_type: str, fields: Mapping[str, Any]) -> Manifest:
 
 def _check_kind(media_type: str, fields: Mapping[str, Any]) -> None:
     """Reject what another reader could read as a manifest of another kind."""
-    Members(fields, "$").reject_case_variants(_MEMBERS)
+    Members(fields, "$").reject_case_variants(mediatypes.MANIFEST_MEMBERS)
     version = fields.get("schemaVersion")
     # "This REQUIRED property [...] MUST be `2`" (manifest.md, image-index.md); True is an int too.
     if type(version) is not int or version != 2:  # noqa: PLR2004 - as quoted
         raise ValueError("schemaVersion is not the number 2")
-    if media_type in _DOCKER and "mediaType" not in fields:
+    if media_type in mediatypes.DOCKER_MANIFEST_TYPES and "mediaType" not in fields:
         raise ValueError(f"mediaType is missing: Docker's format needs it to be {media_type!r}")
     # "implementations SHOULD [...] return an error" for both at once (CVE-2021-41190).
-    others = ("config", "layers") if media_type in _INDEXES else ("manifests",)
+    others = ("config", "layers") if media_type in mediatypes.INDEX_TYPES else ("manifests",)
     for name in (*others, "fsLayers"):
         if fields.get(name) is not None:
             raise ValueError(f"{name} stands in a manifest of type {media_type}")
@@ -109,7 +99,7 @@ def _check_kind(media_type: str, fields: Mapping[str, Any]) -> None:
 
 def has_references(media_type: str) -> bool:
     """Return whether a manifest of this media type can refer to anything."""
-    return media_type in _IMAGES | _INDEXES
+    return media_type in _WITH_REFERENCES
 
 
 def read_manifest(media_type: str, body: bytes) -> Manifest | None:

@@ -7,29 +7,27 @@ raise LayoutBusy, and can be repeated then.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, TypeVar
 
 from brolga.errors import BrolgaError
 from brolga.registry.storage.graph import Graph, Referrer, transaction
-from brolga.registry.storage.index import Index, index_memory
-from brolga.registry.storage.layout import LayoutBusy
+from brolga.registry.storage.index import Index, parse_index
+from brolga.registry.storage.layout import Layout, LayoutBusy
 from brolga.registry.storage.manifest import Manifest
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from brolga.registry.storage.database import Databases
-    from brolga.registry.storage.layout import Layout
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
 
 
 _T = TypeVar("_T")
 
-# If others change the index during a query.
-_MAX_ATTEMPTS: Final = 10
+_MAX_ATTEMPTS: Final = 10  # if others change the index during a query
 
 
 class ManifestUnknown(BrolgaError):
@@ -117,10 +115,7 @@ class ManifestStore:
         return self._query(lambda graph: graph.find(digest)) is not None
 
     def tags(self, last: str | None = None, count: int = -1) -> list[str]:
-        """Return `count` tags after `last` in case-insensitive order; all if it is negative.
-
-        Raises RepositoryUnknown.
-        """
+        """Return `count` tags after `last` in case-insensitive order; all if it is negative."""
         return self._query(lambda graph: graph.tags(last, count))
 
     def untag(self, tag: str) -> None:
@@ -169,10 +164,7 @@ class ManifestStore:
         return self._query(page)
 
     def _query(self, query: Callable[[Graph], _T]) -> _T:
-        """Query the graph of the current layout; update it first if it is stale.
-
-        Raises RepositoryUnknown, BrokenIndex, LayoutBusy, IndexStale.
-        """
+        """Query the graph of the layout; update it first if it is stale. Raises IndexStale."""
         self._layout.require()
 
         def work(database: sqlite3.Connection) -> _T:
@@ -204,12 +196,9 @@ class ManifestStore:
         if missing and not sparse:
             raise ReferencesUnknown(missing)
 
-    @contextmanager
-    def _index(self) -> Iterator[Index]:
-        """Read index.json, to change it under the lock. Raises BrokenIndex, LayoutBusy."""
-        _, text = self._layout.read_index()
-        with index_memory(len(text)):
-            yield Index.parse(text, self._layout.index)
+    def _index(self) -> AbstractContextManager[Index]:
+        """Read index.json, to change it under the lock."""
+        return parse_index(self._layout.read_index()[1], self._layout.index)
 
     def _open(self, descriptor: Descriptor | None, reference: str) -> StoredManifest:
         if descriptor is None:
@@ -217,6 +206,6 @@ class ManifestStore:
         try:
             file = self._layout.tree.open_file(self._layout.blob_path(descriptor.digest))
         except (FileNotFoundError, NotADirectoryError) as error:
-            what = f"manifest {reference} of {self._layout.name}"
-            raise ManifestUnknown(f"{what} has no bytes") from error
+            message = f"manifest {reference} of {self._layout.name} has no bytes"
+            raise ManifestUnknown(message) from error
         return StoredManifest(descriptor, file)

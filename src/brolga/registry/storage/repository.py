@@ -10,26 +10,21 @@ import asyncio
 import os
 import re
 import uuid
-from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 from weakref import WeakValueDictionary
 
 from brolga.disk.layout import DATABASE
 from brolga.errors import BrolgaError, DigestMismatch
 from brolga.registry.storage.layout import Layout, LayoutBusy
 from brolga.registry.storage.manifest_store import IndexStale, ManifestStore
-from brolga.registry.storage.uploads import (
-    HashCache,
-    SessionCount,
-    Upload,
-    UploadUnknown,
-    UploadWriter,
-)
+from brolga.registry.storage.uploads import HashCache, SessionCount, Upload, UploadUnknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from brolga.registry.storage.database import Databases
+    from brolga.registry.storage.uploads import UploadWriter
     from brolga.spec.digest import Digest
 
 
@@ -62,10 +57,7 @@ class WriteQueue:
         self._locks: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
 
     async def run(self, path: Path, work: Callable[[], _T]) -> _T:
-        """Run `work` on the layout at `path` in a worker thread.
-
-        If it raises LayoutBusy, it must be repeatable. Raises LayoutBusy after a timeout.
-        """
+        """Run `work` in a worker thread; repeat it if it raises LayoutBusy, until a timeout."""
         loop = asyncio.get_running_loop()
         end = loop.time() + WRITE_TIMEOUT_S
         lock = self._locks.setdefault(path, asyncio.Lock())
@@ -86,13 +78,14 @@ class WriteQueue:
             lock.release()
 
 
-class SharedState(NamedTuple):
+class SharedState:
     """State that the repositories of one registry share."""
 
-    hashes: HashCache
-    queue: WriteQueue
-    sessions: SessionCount
-    databases: Databases
+    def __init__(self, databases: Databases) -> None:
+        self.databases = databases
+        self.hashes = HashCache()
+        self.queue = WriteQueue()
+        self.sessions = SessionCount()
 
 
 class Repo:
@@ -102,12 +95,12 @@ class Repo:
         self.name = layout.name
         self.manifests = ManifestStore(layout, shared.databases)
         self._cached_manifests = ManifestStore(layout, shared.databases, may_update=False)
-        self._layout = layout
+        self.layout = layout
         self._shared = shared
 
     async def write(self, work: Callable[[], _T]) -> _T:
         """Run a change of the layout in the write queue. Raises LayoutBusy, and as `work`."""
-        return await self._shared.queue.run(self._layout.path, work)
+        return await self._shared.queue.run(self.layout.path, work)
 
     async def query(self, work: Callable[[ManifestStore], _T]) -> _T:
         """Query the manifests in a worker thread. Raises LayoutBusy, and as `work`."""
@@ -115,31 +108,31 @@ class Repo:
             return await asyncio.to_thread(work, self._cached_manifests)
         except IndexStale:
             # The database must be updated first; requests wait for that in a queue, not in threads.
-            path = self._layout.path / DATABASE
+            path = self.layout.path / DATABASE
             return await self._shared.queue.run(path, lambda: work(self.manifests))
 
     async def create(self) -> None:
         """Create the repository on disk if it does not exist. Raises LayoutBusy."""
-        if not self.exists():
-            await self.write(self._layout.create)
+        if not self.layout.exists():
+            await self.write(self.layout.create)
 
     def start_upload(self) -> Upload:
         """Open a new session. Raises TooManyUploads."""
         self._shared.sessions.add()
+        upload = self.upload(uuid.uuid4().hex)
         try:
-            path = self._layout.uploads / uuid.uuid4().hex
-            os.close(self._layout.tree.create(path))
+            os.close(self.layout.tree.create(upload.path))
         except BaseException:
             self._end_upload()
             raise
-        return Upload(path, self._shared.hashes, self._layout.tree)
+        return upload
 
     def upload(self, upload_id: str) -> Upload:
         """Return a session by the id in its URL. Raises UploadUnknown if the id is not valid."""
         if not _UPLOAD_ID.fullmatch(upload_id):
             raise UploadUnknown("no upload has such an id")
-        path = self._layout.uploads / upload_id
-        return Upload(path, self._shared.hashes, self._layout.tree)
+        path = self.layout.uploads / upload_id
+        return Upload(path, self._shared.hashes, self.layout.tree)
 
     def discard(self, writer: UploadWriter) -> None:
         """End a session; delete its bytes, and the directories that were made for it."""
@@ -153,62 +146,47 @@ class Repo:
         except DigestMismatch:
             self._end_upload()
             raise
-        writer.commit(self._layout.blob_path(digest))
+        writer.commit(self.layout.blob_path(digest))
         self._shared.sessions.remove()
 
     def _end_upload(self) -> None:
         self._shared.sessions.remove()
-        self._layout.remove_empty()
+        self.layout.remove_empty()
 
     def mount(self, digest: Digest, source: Repo) -> bool:
-        """Add a blob of another repository as a hard link.
-
-        Return False if the source has no such blob, or the file system has no hard links.
-        """
-        tree = self._layout.tree
-        target, origin = self._layout.blob_path(digest), source._layout.blob_path(digest)
+        """Add a blob of another repository as a hard link. Return whether that is possible."""
+        tree = self.layout.tree
+        target, origin = self.layout.blob_path(digest), source.layout.blob_path(digest)
         try:
             if not tree.is_file(target):
                 if not tree.is_file(origin):
                     return False
-                tree.make(self._layout.uploads)
+                tree.make(self.layout.uploads)
                 tree.link(origin, target)
         except FileExistsError:
             pass
         except OSError:
             tree.prune(target.parent)
-            self._layout.remove_empty()
+            self.layout.remove_empty()
             return False
-        self.touch(digest)
+        self.layout.touch_blob(digest)
         return True
 
     def blob(self, digest: Digest) -> BinaryIO:
         """Open a blob. Raises RepositoryUnknown, BlobUnknown."""
-        self.require()
+        self.layout.require()
         try:
-            return self._layout.tree.open_file(self._layout.blob_path(digest))
+            return self.layout.tree.open_file(self.layout.blob_path(digest))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise BlobUnknown(f"no blob {digest} in {self.name}") from error
 
-    def touch(self, digest: Digest) -> None:
-        """Update a blob's mtime, so that age-based GC keeps a blob a client was told exists."""
-        self._layout.touch_blob(digest)
-
     def delete_blob(self, digest: Digest) -> None:
         """Delete a blob. Raises RepositoryUnknown, BlobUnknown, BlobIsManifest, LayoutBusy."""
-        self.require()
-        with self._layout.lock():
+        self.layout.require()
+        with self.layout.lock():
             if self.manifests.has(digest):
                 raise BlobIsManifest(f"{digest} is a manifest, not a blob of one")
-            path = self._layout.blob_path(digest)
-            if not self._layout.tree.is_file(path):
+            path = self.layout.blob_path(digest)
+            if not self.layout.tree.is_file(path):
                 raise BlobUnknown(f"no blob {digest} in {self.name}")
-            self._layout.tree.unlink(path)
-
-    def exists(self) -> bool:
-        """Return whether anything was stored."""
-        return self._layout.exists()
-
-    def require(self) -> None:
-        """Raise RepositoryUnknown if nothing was stored."""
-        self._layout.require()
+            self.layout.tree.unlink(path)

@@ -14,18 +14,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from brolga.disk.directory import Directory, Sync, UnsafePath
-from brolga.disk.layout import BLOBS, LAYOUT_FILE, UPLOADS
+from brolga.disk.layout import BLOBS, LAYOUT_FILE, LAYOUT_NAMES, UPLOADS
 from brolga.errors import InvalidReference
 from brolga.registry.storage.database import Databases
-from brolga.registry.storage.layout import RESERVED, Layout
-from brolga.registry.storage.repository import Repo, SharedState, WriteQueue
-from brolga.registry.storage.uploads import (
-    HashCache,
-    SessionCount,
-    Upload,
-    UploadBusy,
-    UploadUnknown,
-)
+from brolga.registry.storage.layout import Layout
+from brolga.registry.storage.repository import Repo, SharedState
+from brolga.registry.storage.uploads import Upload, UploadBusy, UploadUnknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,18 +37,11 @@ class Store:
     def __init__(self, root: Path, *, durable: bool = False, read_only: bool = False) -> None:
         self._tree = Directory(root, Sync.ALWAYS if durable else Sync.NEVER)
         self._has_warned = False
-        self._shared = SharedState(
-            HashCache(), WriteQueue(), SessionCount(), Databases(read_only=read_only)
-        )
+        self._shared = SharedState(Databases(read_only=read_only))
 
     def repo(self, repository: Repository) -> Repo:
-        """Return a repository, which need not exist.
-
-        Raises InvalidReference if its directory would be inside another repository's layout.
-        """
-        # A component cannot begin with a dot (distribution-spec, Pulling manifests): `.uploads`
-        # needs no check.
-        reserved = sorted(RESERVED.intersection(repository.path.split("/")))
+        """Return a repository, which need not exist. Raises InvalidReference if it is reserved."""
+        reserved = sorted(LAYOUT_NAMES.intersection(repository.path.split("/")))
         if reserved:
             raise InvalidReference(
                 f"component {reserved[0]!r} of the name is a name of the image layout "
@@ -81,32 +68,27 @@ class Store:
     def expire(self, age_s: float) -> None:
         """Delete the sessions to which nothing was written for `age_s` seconds.
 
-        Directories of repositories without content are deleted too. A read-only disk is logged
-        once.
+        Repositories without content are deleted too. A read-only disk is logged once.
         """
+        limit, left = time.time() - age_s, 0
         try:
-            self._shared.sessions.count = self._expire_older_than(time.time() - age_s)
+            for directory in self._directories():
+                uploads = directory / UPLOADS
+                try:
+                    paths = [uploads / entry.name for entry in self._tree.scan(uploads)]
+                except UnsafePath as error:
+                    _log.warning("uploads do not expire: %s", error)
+                    continue
+                left += sum(not self._expire_session(path, limit) for path in paths)
+                if directory != self._tree.root:
+                    Layout("", directory, self._tree).remove_empty()
+            self._shared.sessions.count = left
         except OSError as error:
             if error.errno != errno.EROFS:
                 raise
             if not self._has_warned:
                 self._has_warned = True
                 _log.warning("uploads do not expire: %s", error)
-
-    def _expire_older_than(self, limit: float) -> int:
-        """Delete the sessions older than a time. Return how many are left."""
-        left = 0
-        for directory in self._directories():
-            uploads = directory / UPLOADS
-            try:
-                paths = [uploads / entry.name for entry in self._tree.scan(uploads)]
-            except UnsafePath as error:
-                _log.warning("uploads do not expire: %s", error)
-                continue
-            left += sum(not self._expire_session(path, limit) for path in paths)
-            if directory != self._tree.root:
-                Layout("", directory, self._tree).remove_empty()
-        return left
 
     def _expire_session(self, path: Path, limit: float) -> bool:
         """Delete a session if it is old. Return whether it was deleted."""

@@ -13,7 +13,7 @@ import fcntl
 import os
 import threading
 from collections import OrderedDict
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import BrolgaError, DigestMismatch
@@ -99,8 +99,8 @@ class Upload:
 
     def __init__(self, path: Path, cache: HashCache, tree: Directory) -> None:
         self.path = path
-        self._cache = cache
-        self._tree = tree
+        self.cache = cache
+        self.tree = tree
 
     @property
     def id(self) -> str:
@@ -110,49 +110,38 @@ class Upload:
     def size(self) -> int:
         """Return how many bytes are stored. Raises UploadUnknown."""
         try:
-            return self._tree.status(self.path).st_size
+            return self.tree.status(self.path).st_size
         except (FileNotFoundError, NotADirectoryError) as error:
             raise UploadUnknown(f"no upload {self.id}") from error
 
     def writer(self) -> UploadWriter:
         """Open the session for writing. Raises UploadUnknown, UploadBusy."""
-        try:
-            descriptor = self._tree.open(self.path, os.O_RDWR | os.O_APPEND)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise UploadUnknown(f"no upload {self.id}") from error
-        try:
-            self._lock(descriptor)
-            return UploadWriter(self.path, descriptor, self._cache, self._tree)
-        except BaseException:
-            os.close(descriptor)
-            raise
-
-    def _lock(self, descriptor: int) -> None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UploadBusy(f"another request is writing to upload {self.id}") from error
-        # The last holder may have finished the session between the open and the lock.
-        try:
-            is_same = os.path.samestat(os.fstat(descriptor), self._tree.status(self.path))
-        except FileNotFoundError:
-            is_same = False
-        if not is_same:
-            raise UploadUnknown(f"no upload {self.id}")
+        with ExitStack() as stack:
+            try:
+                descriptor = self.tree.open(self.path, os.O_RDWR | os.O_APPEND)
+                stack.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                status = self.tree.status(self.path)
+            except BlockingIOError as error:
+                raise UploadBusy(f"another request is writing to upload {self.id}") from error
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise UploadUnknown(f"no upload {self.id}") from error
+            # The last holder may have finished the session between the open and the lock.
+            if not os.path.samestat(os.fstat(descriptor), status):
+                raise UploadUnknown(f"no upload {self.id}")
+            writer = UploadWriter(self, descriptor)
+            stack.pop_all()
+            return writer
 
 
 @asynccontextmanager
 async def open_writer(upload: Upload) -> AsyncIterator[UploadWriter]:
-    """Open a session for writing, after a short wait for the request before this one.
-
-    Raises UploadUnknown, and UploadBusy if another request is still writing.
-    """
+    """Open a session for writing, after a short wait for another writer. Raises UploadBusy."""
     for _ in range(round(_WAIT_S / _POLL_S)):
-        try:
+        with suppress(UploadBusy):
             writer = upload.writer()
             break
-        except UploadBusy:
-            await asyncio.sleep(_POLL_S)
+        await asyncio.sleep(_POLL_S)
     else:
         writer = upload.writer()
     with writer:
@@ -162,18 +151,16 @@ async def open_writer(upload: Upload) -> AsyncIterator[UploadWriter]:
 class UploadWriter:
     """The only writer of a session: a context manager, after which the stored bytes stay.
 
-    `write` runs in a worker thread; the lock makes `close` wait for it.
+    `write` runs in a worker thread; the lock makes the exit wait for it.
     """
 
-    def __init__(self, path: Path, descriptor: int, cache: HashCache, tree: Directory) -> None:
+    def __init__(self, upload: Upload, descriptor: int) -> None:
         status = os.fstat(descriptor)
         self.size = status.st_size
-        self._path = path
+        self._upload = upload
         self._descriptor = descriptor
-        self._cache = cache
-        self._tree = tree
         self._lock = threading.Lock()
-        self._hasher = cache.pop(path, status)
+        self._hasher = upload.cache.pop(upload.path, status)
         if self._hasher is None:
             self.use_algorithm(DEFAULT_ALGORITHM)
 
@@ -182,8 +169,12 @@ class UploadWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close, also after an error."""
-        self.close()
+        """Release the session; cache the hash if the session continues."""
+        with self._lock:
+            status = os.fstat(self._descriptor)
+            if self._hasher is not None and self._upload.tree.is_file(self._upload.path):
+                self._upload.cache.put(self._upload.path, self._hasher, status)
+            os.close(self._descriptor)
 
     def use_algorithm(self, algorithm: str) -> None:
         """Hash with an algorithm from the start, if nothing is stored yet."""
@@ -191,10 +182,7 @@ class UploadWriter:
             self._hasher = hasher(algorithm)
 
     def write(self, block: bytes | bytearray) -> None:
-        """Append bytes to the file and to the hash. Raises OSError.
-
-        After an error the size is still that of the file.
-        """
+        """Append bytes to the file and to the hash. After an error, `size` is still the file's."""
         with self._lock, memoryview(block) as view:
             done = 0
             while done < len(view):
@@ -213,7 +201,14 @@ class UploadWriter:
 
     def verify(self, digest: Digest) -> None:
         """Compare the stored bytes with a digest. Raises DigestMismatch, and ends the session."""
-        actual = self._digest(digest.algorithm)
+        if self._hasher is None or self._hasher.name != digest.algorithm:
+            self._hasher = hasher(digest.algorithm)
+            # Large enough to release the GIL, small enough to bound memory.
+            offset = 0
+            while block := os.pread(self._descriptor, 1 << 18, offset):
+                self._hasher.update(block)
+                offset += len(block)
+        actual = Digest.from_hasher(self._hasher)
         if actual != digest:
             self.discard()
             raise DigestMismatch(
@@ -223,33 +218,11 @@ class UploadWriter:
             )
 
     def commit(self, target: Path) -> None:
-        """Move the file to its place as a blob, atomically.
-
-        Its modification time is set to now: the session may be old, and age-based GC must not
-        delete the new blob.
-        """
-        os.utime(self._descriptor)
+        """Move the file to its place as a blob, atomically."""
+        os.utime(self._descriptor)  # age-based GC must not delete a new blob of an old session
         # If the blob exists already, the same bytes replace it.
-        self._tree.move(self._descriptor, self._path, target)
+        self._upload.tree.move(self._descriptor, self._upload.path, target)
 
     def discard(self) -> bool:
         """End the session and delete its bytes. Return whether it still existed."""
-        return self._tree.unlink(self._path)
-
-    def close(self) -> None:
-        """Release the session; cache the hash if the session continues."""
-        with self._lock:
-            status = os.fstat(self._descriptor)
-            if self._hasher is not None and self._tree.is_file(self._path):
-                self._cache.put(self._path, self._hasher, status)
-            os.close(self._descriptor)
-
-    def _digest(self, algorithm: str) -> Digest:
-        if self._hasher is None or self._hasher.name != algorithm:
-            self._hasher = hasher(algorithm)
-            # Large enough to release the GIL, small enough to bound memory.
-            offset = 0
-            while block := os.pread(self._descriptor, 1 << 18, offset):
-                self._hasher.update(block)
-                offset += len(block)
-        return Digest.from_hasher(self._hasher)
+        return self._upload.tree.unlink(self._upload.path)

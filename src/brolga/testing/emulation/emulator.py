@@ -8,6 +8,7 @@ of a session is kept by its id.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -17,30 +18,18 @@ from brolga.errors import InvalidReference
 from brolga.registry.errors import error_response
 from brolga.registry.storage.layout import RepositoryUnknown
 from brolga.registry.storage.manifest_store import ManifestUnknown
-from brolga.registry.storage.uploads import UploadBusy, UploadUnknown, open_writer
 from brolga.spec.reference import Repository
 from brolga.testing.emulation.rejections import RequestFacts, reject, rejection
-from brolga.testing.emulation.responses import (
-    RequestBody,
-    ResponseConverter,
-    Target,
-    discard,
-    find_upload,
-    parse_state,
-)
+from brolga.testing.emulation.responses import RequestBody, ResponseConverter
 from brolga.testing.faults import StaleState
-from brolga.testing.injector import Exchange
+from brolga.testing.injector import Exchange, Injector
 from brolga.testing.registries import Profile
 from brolga.testing.run import Session
+from brolga.testing.sessions import discard, find_upload, parse_state, stored_size
 
 if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
-
-    from brolga.registry.storage.repository import Repo
-    from brolga.registry.storage.store import Store
-    from brolga.registry.storage.uploads import Upload
-    from brolga.testing.injector import Injector
 
 
 # The registry's own behaviour, for faults without a profile.
@@ -59,11 +48,10 @@ class Emulation:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Reject a request, or pass it on in the registry's own form."""
         exchange = Exchange.of(scope)
-        target = _find_target(scope["app"].state.store, exchange.path)
-        facts = self._facts(scope, exchange, target, await _stored_size(target.upload))
+        facts = await self._facts(scope, exchange)
         body = RequestBody(facts, receive)
-        converter = ResponseConverter(facts, exchange, target, body, send)
-        response = rejection(facts) or await _reject_stale(exchange, target.upload, facts)
+        converter = ResponseConverter(facts, exchange, body, send)
+        response = rejection(facts) or await _reject_stale(exchange, facts)
         if response is not None:
             await response(scope, receive, converter.send)
             return
@@ -72,17 +60,32 @@ class Emulation:
             facts.session.short_chunk = (
                 facts.length is not None and facts.length < facts.profile.chunk_min
             )
-        facts = _resolve_digest_tag(facts, target.repo)
-        await self._app(_own_scope(facts, scope), body.receive, converter.send)
-        if body.is_rejected:
-            await _reject_body(facts, body)(scope, receive, converter.convert)
+        facts = _resolve_digest_tag(facts)
+        headers = scope["headers"]
+        if facts.is_stream or facts.profile.content_range == "overlap":
+            headers = [(name, value) for name, value in headers if name != b"content-range"]
+        path = {"path": facts.path, "raw_path": facts.path.encode()}
+        await self._app({**scope, **path, "headers": headers}, body.receive, converter.send)
+        if body.is_late:
+            response = reject(facts.profile, 408, "UNKNOWN", "the body sends nothing for too long")
+        elif body.is_too_long:
+            status = facts.profile.blob_max_status if facts.profile.request_max is None else 413
+            response = reject(facts.profile, status, "SIZE_INVALID", "more bytes than are accepted")
+        if response is not None:
+            await response(scope, receive, converter.convert)
 
-    def _facts(self, scope: Scope, exchange: Exchange, target: Target, size: int) -> RequestFacts:
-        repo, upload = target
+    async def _facts(self, scope: Scope, exchange: Exchange) -> RequestFacts:
+        repo = None
+        if match := _NAME.fullmatch(exchange.path):
+            with suppress(InvalidReference):
+                repo = scope["app"].state.store.repo(Repository("localhost", match[1]))
+        upload = find_upload(exchange.path, repo)
         now = self._injector.clock()
         session = Session(now)
         headers = Headers(scope=scope)
         return RequestFacts(
+            repo=repo,
+            upload=upload,
             kind=exchange.request.kind,
             origin=f"{scope['scheme']}://{headers.get('host', 'localhost')}",
             request_path=scope["path"],
@@ -91,76 +94,36 @@ class Emulation:
             headers=headers,
             profile=exchange.profile or _OWN,
             session=exchange.sessions.setdefault(upload.id, session) if upload else session,
-            size=size,
-            exists=repo is not None and (self._injector.exists(repo.name) or repo.exists()),
+            size=await stored_size(upload),
+            exists=repo is not None and (self._injector.exists(repo.name) or repo.layout.exists()),
             now=now,
         )
 
 
-def _find_target(store: Store, path: str) -> Target:
-    """Return the repository and the session of a path, as far as they exist."""
-    match = _NAME.fullmatch(path)
-    try:
-        repo = store.repo(Repository("localhost", match[1])) if match else None
-    except InvalidReference:
-        repo = None
-    return Target(repo, find_upload(path, repo))
-
-
-async def _stored_size(upload: Upload | None) -> int:
-    """Return the size of a session, once no request is writing to it."""
-    if upload is None:
-        return 0
-    try:
-        async with open_writer(upload) as writer:
-            return writer.size
-    except UploadBusy:
-        return upload.size()
-    except UploadUnknown:
-        return 0  # the last writer ended it: the registry will say so
-
-
-async def _reject_stale(
-    exchange: Exchange, upload: Upload | None, facts: RequestFacts
-) -> Response | None:
+async def _reject_stale(exchange: Exchange, facts: RequestFacts) -> Response | None:
     """Reject a Location of another session, or a stale one that ends the session."""
-    if upload is None or not exchange.has_states:
+    if facts.upload is None or not exchange.has_states:
         return None
-    offset = parse_state(facts.query, upload)
+    offset = parse_state(facts.query, facts.upload)
     if offset is not None:
         fault = next(iter(exchange.due(StaleState)), None)
         if offset == facts.size or not (fault or facts.profile.state == "kills"):
             return None
         if fault is not None:
             exchange.fire(fault)
-        await discard(upload)
-    reason = {"reason": "the session is not where this Location has it"}
+        await discard(facts.upload)
+    reason = "the session is not where this Location has it"
     return error_response(404, "BLOB_UPLOAD_INVALID", reason)
 
 
-def _own_scope(facts: RequestFacts, scope: Scope) -> Scope:
-    headers = scope["headers"]
-    if facts.is_stream or facts.profile.content_range == "overlap":
-        headers = [(name, value) for name, value in headers if name != b"content-range"]
-    return {**scope, "path": facts.path, "raw_path": facts.path.encode(), "headers": headers}
-
-
-def _resolve_digest_tag(facts: RequestFacts, repo: Repo | None) -> RequestFacts:
+def _resolve_digest_tag(facts: RequestFacts) -> RequestFacts:
     """Replace a missing tag `sha256-<hex>` with its digest, if the profile does."""
     match = _DIGEST_TAG.fullmatch(facts.path)
     is_read = facts.kind in ("GET manifest", "HEAD manifest")
-    if not facts.profile.tag_is_digest or not is_read or match is None or repo is None:
+    if not facts.profile.tag_is_digest or not is_read or match is None or facts.repo is None:
         return facts
     try:
-        repo.manifests.by_tag(match[2]).file.close()
+        facts.repo.manifests.by_tag(match[2]).file.close()
     except (ManifestUnknown, RepositoryUnknown):
         return replace(facts, path=f"{match[1]}sha256:{match[3]}")
     return facts
-
-
-def _reject_body(facts: RequestFacts, body: RequestBody) -> ASGIApp:
-    profile = facts.profile
-    if body.is_late:
-        return reject(profile, 408, "UNKNOWN", "the body gives nothing for too long")
-    status = profile.blob_max_status if profile.request_max is None else 413
-    return reject(profile, status, "SIZE_INVALID", "more bytes than are taken here")

@@ -11,11 +11,13 @@ from urllib.parse import parse_qs
 from starlette.responses import Response
 
 from brolga.registry.errors import error_response
-from brolga.testing.locations import OWN_PATH, parse_session_path
+from brolga.testing.sessions import OWN_PATH, parse_session_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from brolga.registry.storage.repository import Repo
+    from brolga.registry.storage.uploads import Upload
     from brolga.testing.registries import Profile
     from brolga.testing.run import Session
 
@@ -30,10 +32,12 @@ _PAGE: Final = "<html><body><center><h1>%d</h1></center></body></html>"
 class RequestFacts:
     """The facts of a request that a rule may need.
 
-    `path` is the registry's own, `request_path` the one that the client sent, at `origin`. `size`
-    is how many bytes the session has stored.
+    `path` is the registry's own, `request_path` the one that the client sent, at `origin`. `upload`
+    is None if the session does not exist; `size` is how many bytes it has stored.
     """
 
+    repo: Repo | None
+    upload: Upload | None
     kind: str
     origin: str
     request_path: str
@@ -101,7 +105,7 @@ _Rule = tuple[object, int, str, str]
 
 def rejection(facts: RequestFacts) -> Response | None:
     """Return the response to a request that the profile rejects, or None."""
-    for rules in (_request_rules, _session_rules, _chunk_rules, _other_rules):
+    for rules in (_request_rules, _session_rules, _chunk_rules):
         for is_rejected, status, code, reason in rules(facts):
             if is_rejected:
                 return reject(facts.profile, status, code, reason)
@@ -120,10 +124,19 @@ def _request_rules(facts: RequestFacts) -> Iterator[_Rule]:
     if kind in _CHANGES and profile.cookie:
         yield "cookie" in facts.headers, 403, "DENIED", "a browser's cookie without its CSRF token"
     if kind in (*_CHANGES, "HEAD blob", "GET blob") and profile.must_exist:
-        yield not facts.exists, 404, "NAME_UNKNOWN", "the repository must be made first"
+        yield not facts.exists, 404, "NAME_UNKNOWN", "the repository must be created first"
     if kind == "POST upload" and profile.mount_needs_from:
         is_without = facts.parameter("mount") and not facts.parameter("from")
         yield is_without, 405, "UNSUPPORTED", "mount without from"
+    if kind in _LISTS and profile.page_max is not None:
+        text = facts.parameter("n")
+        is_too_long = text.isdecimal() and int(text) > profile.page_max
+        yield is_too_long, 400, "UNSUPPORTED", "a page has fewer entries"
+    if kind == "DELETE manifest" and not profile.deletes_tags:
+        reason = "a manifest is deleted by its digest alone"
+        yield ":" not in facts.path, 400, "DIGEST_INVALID", reason
+    if kind == "GET referrers":
+        yield not profile.referrers, 404, "UNSUPPORTED", "no referrers API"
 
 
 def _session_rules(facts: RequestFacts) -> Iterator[_Rule]:
@@ -139,9 +152,9 @@ def _session_rules(facts: RequestFacts) -> Iterator[_Rule]:
         is_expired = facts.now - session.begun > profile.session_s
         yield is_expired, 404, "BLOB_UPLOAD_UNKNOWN", "the session has lived too long"
     if kind == "GET upload":
-        yield not profile.says_status, 404, "BLOB_UPLOAD_UNKNOWN", "no status is told here"
+        yield not profile.has_status, 404, "BLOB_UPLOAD_UNKNOWN", "no status is available"
     if kind == "DELETE upload":
-        yield not profile.may_cancel, 403, "DENIED", "who pushes may not delete"
+        yield not profile.may_cancel, 403, "DENIED", "a pusher may not delete"
     if kind == "PATCH upload" and profile.patches is not None:
         has_moved = session.patches >= profile.patches
         yield has_moved, 404, "BLOB_UPLOAD_UNKNOWN", "another node has the session"
@@ -172,25 +185,12 @@ def _chunk_rules(facts: RequestFacts) -> Iterator[_Rule]:
     yield is_put and profile.last_in_put and not has_last, 400, "BLOB_UPLOAD_INVALID", reason
     if facts.limit is not None:
         is_too_long = (facts.length or 0) > facts.limit
-        reason = "more bytes than are taken here"
+        reason = "more bytes than are accepted"
         yield is_too_long, profile.blob_max_status, "SIZE_INVALID", reason
-
-
-def _other_rules(facts: RequestFacts) -> Iterator[_Rule]:
-    profile, kind = facts.profile, facts.kind
-    if kind in _LISTS and profile.page_max is not None:
-        text = facts.parameter("n")
-        is_too_long = text.isdecimal() and int(text) > profile.page_max
-        yield is_too_long, 400, "UNSUPPORTED", "a page has fewer than these"
-    if kind == "DELETE manifest" and not profile.deletes_tags:
-        reason = "a manifest is deleted by its digest alone"
-        yield ":" not in facts.path, 400, "DIGEST_INVALID", reason
-    if kind == "GET referrers":
-        yield not profile.referrers, 404, "UNSUPPORTED", "no referrers API"
 
 
 def reject(profile: Profile, status: int, code: str, reason: str) -> Response:
     """Return the response of an error: the spec's, or a proxy's page."""
     if profile.proxy_pages and status in _PROXY_STATUSES:
         return Response(_PAGE % status, status_code=status, media_type="text/html")
-    return error_response(status, code, {"reason": reason})
+    return error_response(status, code, reason)

@@ -3,86 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import re
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.datastructures import MutableHeaders
 
-from brolga.registry.storage.uploads import UploadBusy, UploadUnknown, open_writer
 from brolga.testing.faults import FrozenRange, MissingRange, OtherLocation, ShiftedRange
-from brolga.testing.locations import convert_location, parse_session_path
+from brolga.testing.sessions import convert_location, discard, find_upload, new_state
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Send
 
-    from brolga.registry.storage.repository import Repo
     from brolga.registry.storage.uploads import Upload
     from brolga.testing.emulation.rejections import RequestFacts
     from brolga.testing.injector import Exchange
-    from brolga.testing.run import Session
 
 
-_ERROR: Final = 400
 _DISCONNECT: Final = {"type": "http.disconnect"}
-_STATE: Final = re.compile("(?:^|&)_state=([A-Za-z0-9_=-]+)(?:&|$)")
-
-
-class Target(NamedTuple):
-    """The repository and the session of a request, as far as they exist."""
-
-    repo: Repo | None
-    upload: Upload | None
-
-
-def find_upload(path: str, repo: Repo | None) -> Upload | None:
-    """Return the session in a path, or None if it does not exist."""
-    session = parse_session_path(path)
-    if session is None or repo is None:
-        return None
-    try:
-        upload = repo.upload(session[1])
-        upload.size()
-    except UploadUnknown:
-        return None
-    return upload
-
-
-async def discard(upload: Upload) -> None:
-    """End a session, if it exists and no request is writing to it."""
-    with suppress(UploadBusy, UploadUnknown):
-        async with open_writer(upload) as writer:
-            writer.discard()
-
-
-def parse_state(query: str, upload: Upload) -> int | None:
-    """Return the session's size when a Location was issued; None for another session's."""
-    match = _STATE.search(query)
-    try:
-        upload_id, offset, _ = base64.urlsafe_b64decode(match[1] if match else "").split(b":")
-    except ValueError:
-        return None
-    return int(offset) if upload_id.decode() == upload.id else None
-
-
-def _new_state(upload: Upload, session: Session) -> str:
-    """Return the `_state` of a Location: opaque, and never the same twice."""
-    session.serial += 1
-    text = f"{upload.id}:{upload.size()}:{session.serial}"
-    return base64.urlsafe_b64encode(text.encode()).decode()
 
 
 class RequestBody:
-    """A request's body without its stored first bytes, up to the profile's limit.
-
-    `is_late` is set if it gave nothing for longer than a proxy waits.
-    """
+    """A request's body without its stored first bytes, up to the profile's limit."""
 
     def __init__(self, facts: RequestFacts, receive: Receive) -> None:
         self.is_cut = False
         self.is_too_long = False
-        self.is_late = False
+        self.is_late = False  # it sent nothing for longer than a proxy waits
         self._has_more = True
         self._wait_s = facts.profile.body_wait_s
         self._skip = facts.skipped
@@ -96,7 +42,13 @@ class RequestBody:
 
     async def receive(self) -> Message:
         """Return the next message."""
-        message = await self._next()
+        message: Message = dict(_DISCONNECT)
+        if not self.is_late:
+            try:
+                async with asyncio.timeout(self._wait_s if self._has_more else None):
+                    message = await self._receive()
+            except TimeoutError:
+                self.is_late = True
         if message["type"] == "http.disconnect":
             self.is_cut = True
             return message
@@ -109,26 +61,15 @@ class RequestBody:
             self.is_too_long = self._left < 0
         return dict(_DISCONNECT) if self.is_too_long else {**message, "body": piece[skipped:]}
 
-    async def _next(self) -> Message:
-        if self.is_late:
-            return dict(_DISCONNECT)
-        try:
-            async with asyncio.timeout(self._wait_s if self._has_more else None):
-                return await self._receive()
-        except TimeoutError:
-            self.is_late = True
-            return dict(_DISCONNECT)
-
 
 class ResponseConverter:
     """Converts a response to the form of the profile."""
 
     def __init__(
-        self, facts: RequestFacts, exchange: Exchange, target: Target, body: RequestBody, send: Send
+        self, facts: RequestFacts, exchange: Exchange, body: RequestBody, send: Send
     ) -> None:
         self._facts = facts
         self._exchange = exchange
-        self._target = target
         self._body = body
         self._send = send
 
@@ -140,29 +81,20 @@ class ResponseConverter:
     async def convert(self, message: Message) -> None:
         """Pass a message on, with a converted head."""
         if message["type"] == "http.response.start":
-            message = {**message, "headers": list(message["headers"])}
-            message["status"] = status = self._convert_status(message["status"])
-            # Before the client sees it.
-            if self._target.upload is not None and self._ends_session(status):
-                await discard(self._target.upload)
+            profile, kind, status = self._facts.profile, self._facts.kind, message["status"]
+            if kind == "PATCH upload" and status == HTTPStatus.ACCEPTED:
+                status = profile.patch_status
+            elif status == HTTPStatus.NOT_FOUND and kind.endswith((" blob", " manifest")):
+                status = profile.missing_status
+            message = {**message, "status": status, "headers": list(message["headers"])}
+            has_failed = self._facts.method == "PUT" and status >= HTTPStatus.BAD_REQUEST
+            is_ended = (has_failed and profile.failed_put_ends) or (
+                self._body.is_cut and profile.after_cut == "gone"
+            )
+            if self._facts.upload is not None and is_ended:
+                await discard(self._facts.upload)  # before the client sees the response
             self._convert_headers(MutableHeaders(scope=message))
         await self._send(message)
-
-    def _ends_session(self, status: int) -> bool:
-        """Return whether the profile's session ends with this request."""
-        profile = self._facts.profile
-        has_failed = self._facts.method == "PUT" and status >= _ERROR
-        return (self._body.is_cut and profile.after_cut == "gone") or (
-            has_failed and profile.failed_put_ends
-        )
-
-    def _convert_status(self, status: int) -> int:
-        profile, kind = self._facts.profile, self._facts.kind
-        if kind == "PATCH upload" and status == 202:  # noqa: PLR2004 - the registry's own
-            return profile.patch_status
-        if status == 404 and kind.endswith((" blob", " manifest")):  # noqa: PLR2004 - the registry's own
-            return profile.missing_status
-        return status
 
     def _convert_headers(self, headers: MutableHeaders) -> None:
         profile, kind = self._facts.profile, self._facts.kind
@@ -177,20 +109,20 @@ class ResponseConverter:
         types = {"GET api": profile.api_type, "GET tags": profile.list_type}
         if content_type := types.get(kind.replace("catalog", "tags")):
             headers["Content-Type"] = content_type
-        upload = find_upload(headers.get("location", ""), self._target.repo)
+        upload = find_upload(headers.get("location", ""), self._facts.repo)
         if upload is not None:
             self._convert_range(headers, upload)
             self._convert_location(headers, upload)
 
     def _convert_location(self, headers: MutableHeaders, upload: Upload) -> None:
         facts, profile = self._facts, self._facts.profile
-        if facts.kind == "GET upload" and not profile.says_location:
+        if facts.kind == "GET upload" and not profile.status_has_location:
             del headers["Location"]
             return
-        assert self._target.repo is not None  # noqa: S101 - the session is in it
-        location = profile.session_path.format(name=self._target.repo.name, upload=upload.id)
+        assert facts.repo is not None  # noqa: S101 - the session is in it
+        location = profile.session_path.format(name=facts.repo.name, upload=upload.id)
         session = self._exchange.sessions.setdefault(upload.id, facts.session)
-        state = f"_state={_new_state(upload, session)}" if self._exchange.has_states else ""
+        state = f"_state={new_state(upload, session)}" if self._exchange.has_states else ""
         query = "&".join(filter(None, (profile.query, state)))
         location += f"?{query}" if query else ""
         forms: list[Any] = [profile.location]

@@ -7,20 +7,18 @@ Specification; OAuth2 Token Authentication; RFC 6750): only the death of a token
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 
 from brolga.registry.errors import error_response
 from brolga.testing.faults import TokenDies
-from brolga.testing.injector import Exchange
+from brolga.testing.injector import Exchange, Injector
 from brolga.testing.run import Token
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
-
-    from brolga.testing.injector import Injector
 
 
 class TokenAuthentication:
@@ -35,10 +33,14 @@ class TokenAuthentication:
         exchange = Exchange.of(scope)
         app = self._app
         if exchange.has_planned(TokenDies) or _lifetime_s(exchange) is not None:
+            headers = Headers(scope=scope)
+            scheme, _, token = headers.get("authorization", "").partition(" ")
             if scope["path"] == "/token":
                 app = self._issue(exchange)
-            elif not self._is_alive(exchange, _bearer_token(scope)):
-                app = _unauthorized(scope)
+            elif scheme.lower() != "bearer" or not self._is_alive(exchange, token.strip()):
+                realm = f"{scope['scheme']}://{headers.get('host', 'localhost')}/token"
+                challenge = {"WWW-Authenticate": f'Bearer realm="{realm}",service="brolga"'}
+                app = error_response(401, "UNAUTHORIZED", "a live token, please", challenge)
         await app(scope, receive, send)
 
     def _issue(self, exchange: Exchange) -> ASGIApp:
@@ -47,8 +49,7 @@ class TokenAuthentication:
         life_s = fault.announced_s if fault else _lifetime_s(exchange) or TokenDies().announced_s
         token = uuid.uuid4().hex
         exchange.tokens[token] = Token(self._injector.clock(), fault)
-        content: dict[str, Any] = {"token": token, "access_token": token, "expires_in": life_s}
-        return JSONResponse(content)
+        return JSONResponse({"token": token, "access_token": token, "expires_in": life_s})
 
     def _is_alive(self, exchange: Exchange, text: str) -> bool:
         token = exchange.tokens.get(text)
@@ -69,15 +70,3 @@ class TokenAuthentication:
 def _lifetime_s(exchange: Exchange) -> int | None:
     """Return how long the profile's tokens live; None if it requires none."""
     return exchange.profile.token_s if exchange.profile else None
-
-
-def _bearer_token(scope: Scope) -> str:
-    scheme, _, text = Headers(scope=scope).get("authorization", "").partition(" ")
-    return text.strip() if scheme.lower() == "bearer" else ""
-
-
-def _unauthorized(scope: Scope) -> ASGIApp:
-    host = Headers(scope=scope).get("host", "localhost")
-    realm = f"{scope['scheme']}://{host}/token"
-    challenge = {"WWW-Authenticate": f'Bearer realm="{realm}",service="brolga"'}
-    return error_response(401, "UNAUTHORIZED", {"reason": "a token that lives, please"}, challenge)

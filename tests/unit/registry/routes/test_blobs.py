@@ -53,7 +53,7 @@ def test_invalid_digest_is_rejected(registry: Registry, digest: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "status", "body", "content_range"),
+    ("byte_range", "status", "body", "content_range"),
     [
         ("bytes=0-2", 206, b"abc", "bytes 0-2/6"),
         ("bytes=4-", 206, b"ef", "bytes 4-5/6"),
@@ -64,11 +64,11 @@ def test_invalid_digest_is_rejected(registry: Registry, digest: str) -> None:
     ],
 )
 def test_pull_blob_range(
-    registry: Registry, wanted: str, status: int, body: bytes | None, content_range: str
+    registry: Registry, byte_range: str, status: int, body: bytes | None, content_range: str
 ) -> None:
     """A registry SHOULD support the `Range` request header in accordance with RFC 9110."""
     digest = registry.push(b"abcdef")
-    answer = registry("GET", f"/v2/a/b/blobs/{digest}", headers={"Range": wanted})
+    answer = registry("GET", f"/v2/a/b/blobs/{digest}", headers={"Range": byte_range})
     assert answer.status == status
     assert answer.headers["content-range"] == content_range
     if body is not None:

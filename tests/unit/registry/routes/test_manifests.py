@@ -7,8 +7,8 @@ import json
 import pytest
 from tests.unit.registry.conftest import ABC, MANIFEST, Registry, put_manifest
 
-from brolga.registry.storage.manifest import MAX_MANIFEST_SIZE
 from brolga.spec.digest import Digest
+from brolga.spec.json import MAX_SIZE
 from brolga.spec.mediatypes import OCI_INDEX, OCI_MANIFEST
 
 
@@ -164,7 +164,7 @@ def test_push_largest_manifest(registry: Registry) -> None:
     One over its limit it answers with `413 Payload Too Large`.
     """
     begin, end = b'{"schemaVersion":2,"manifests":[],"x":"', b'"}'
-    fits = begin + b"a" * (MAX_MANIFEST_SIZE - len(begin + end)) + end
+    fits = begin + b"a" * (MAX_SIZE - len(begin + end)) + end
     assert put_manifest(registry, "v1", fits).status == 201
     answer = put_manifest(registry, "v2", fits + b" ")
     assert (answer.status, answer.code) == (413, "MANIFEST_INVALID")

@@ -41,7 +41,7 @@ def collect(
 @given(st.lists(st.binary(max_size=40), max_size=40), st.integers(1, 50))
 @settings(deadline=None)
 def test_write_body_writes_any_pieces_in_order(pieces: list[bytes], batch: int) -> None:
-    """However a body comes in pieces, the same bytes are written in the same order."""
+    """The bytes of a body in any pieces are written in order."""
     written: list[bytes] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(requests, "_BATCH", batch)
@@ -80,7 +80,7 @@ def test_write_body_keeps_one_batch_in_flight(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_write_body_writes_a_cut_body_up_to_the_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What arrived before the client went away counts; then the error goes on."""
+    """The bytes that arrived before the client left are written; then the error is raised."""
     monkeypatch.setattr(requests, "_BATCH", 4)
     written = bytearray()
     with pytest.raises(ConnectionError):
@@ -107,13 +107,13 @@ def test_write_body_writes_nothing_after_an_error(monkeypatch: pytest.MonkeyPatc
 def test_open_writer_waits_for_the_previous_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client that comes back before its old connection is cleared away is not refused."""
+    """A client may return before its old connection is closed."""
     upload = Upload(tmp_path / "x", HashCache(), Directory(tmp_path))
     upload.path.touch()
 
     async def main() -> None:
         first = upload.writer()
-        asyncio.get_running_loop().call_later(0.05, first.close)
+        asyncio.get_running_loop().call_later(0.05, first.__exit__)
         async with open_writer(upload) as writer:
             assert writer is not first
         with upload.writer():

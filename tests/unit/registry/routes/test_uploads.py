@@ -231,17 +231,17 @@ def test_cut_put_commits_nothing(registry: Registry, method: str) -> None:
 def test_any_split_of_chunks_stores_the_same_blob(
     registry: Registry, pieces: list[bytes], cuts: list[int]
 ) -> None:
-    """However a blob comes, in pieces, requests and cut requests, its bytes are the same."""
+    """In any pieces, requests and cut requests, the same bytes are stored."""
     whole = b"".join(pieces)
     digest = Digest.of(whole)
     location = registry.start()
-    done = 0
+    sent = 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(requests, "_BATCH", 16)
         for cut in sorted(min(cut, len(pieces)) for cut in cuts):
-            registry("PATCH", location, pieces[done:cut], cut=bool(cut % 2))
-            done = max(done, cut)
-        answer = registry("PUT", f"{location}?digest={digest}", pieces[done:])
+            registry("PATCH", location, pieces[sent:cut], cut=bool(cut % 2))
+            sent = max(sent, cut)
+        answer = registry("PUT", f"{location}?digest={digest}", pieces[sent:])
     assert answer.status == 201
     assert registry("GET", answer.headers["location"]).body == whole
 

@@ -15,8 +15,7 @@ from brolga.registry.serving import connection as module
 from brolga.registry.serving.connection import (
     IDLE_CONNECTION_S,
     Connection,
-    close_all,
-    close_overdue,
+    close_connections,
     connection_limits,
     raise_nofile_limit,
 )
@@ -184,7 +183,7 @@ def test_is_overdue_is_false_during_a_request() -> None:
         run.run(main())
 
 
-def test_close_overdue_closes_only_overdue_connections() -> None:
+def test_close_connections_closes_only_overdue_connections() -> None:
     """Protocols of another class are ignored."""
 
     async def main() -> None:
@@ -193,9 +192,9 @@ def test_close_overdue_closes_only_overdue_connections() -> None:
         connections = {connect(respond, old)}
         loop.advanced_s = IDLE_CONNECTION_S
         connections.add(connect(respond, new))
-        close_overdue({*connections, object()}, loop.time() + 1)
+        close_connections({*connections, object()}, loop.time() + 1)
         assert (old.aborts, new.aborts) == (1, 0)
-        close_all({*connections, object()})
+        close_connections({*connections, object()})
         assert new.aborts == 1
 
     with runner() as run:

@@ -23,7 +23,7 @@ def users(tmp_path: Path) -> Htpasswd:
 
 
 def test_check_truncates_long_password(users: Htpasswd) -> None:
-    """What is beyond the 72nd byte counts for nothing, as `htpasswd -B` has it."""
+    """Only the first 72 bytes count, as in `htpasswd -B`."""
     assert users.check("ann", "x" * 100)
     assert not users.check("ann", "x" * 71)
 
@@ -42,7 +42,7 @@ def test_remembers_only_correct_passwords(users: Htpasswd) -> None:
 def test_cache_contains_no_password(users: Htpasswd) -> None:
     """The cache does not reveal the passwords."""
     users.check("ann", "x" * 72)
-    assert all(b"x" * 8 not in kept for kept in users._cache)
+    assert all(b"x" * 8 not in entry for entry in users._cache)
 
 
 def test_cache_is_bounded(users: Htpasswd, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""server.database: the file of the index may be missing, damaged, unwritable or planted."""
+"""registry.storage.database: its file may be missing, damaged, unwritable or planted."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import logging
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import threading
 from typing import TYPE_CHECKING, Any
@@ -38,17 +36,17 @@ MANIFEST = Descriptor(OCI_MANIFEST, Digest.of(BODY), len(BODY))
 @pytest.fixture
 def repo(tmp_path: Path) -> Repo:
     """Return a repository of one tag."""
-    found = Store(tmp_path).repo(Repository("localhost", "a/b"))
-    found.manifests.put(BODY, MANIFEST, ["v1"])
-    assert found.manifests.tags() == ["v1"]
-    return found
+    repo = Store(tmp_path).repo(Repository("localhost", "a/b"))
+    repo.manifests.put(BODY, MANIFEST, ["v1"])
+    assert repo.manifests.tags() == ["v1"]
+    return repo
 
 
 @pytest.fixture
 def file(repo: Repo, tmp_path: Path) -> Path:
     """Return the file of the index."""
-    (found,) = (tmp_path / "a/b" / DATABASE).iterdir()
-    return found
+    (path,) = (tmp_path / "a/b" / DATABASE).iterdir()
+    return path
 
 
 def zero(path: Path) -> None:
@@ -197,7 +195,7 @@ def test_temporary_files_are_deleted_with_the_registry(
     elsewhere.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
     databases = Databases(read_only=True)
-    databases.run(repo._layout, lambda _: None)
+    databases.run(repo.layout, lambda _: None)
     assert len(list(elsewhere.iterdir())) == 1
     del databases
     assert list(elsewhere.iterdir()) == []
@@ -278,14 +276,14 @@ def test_run_with_another_process_between_any_two_statements(
     assert repo.manifests.tags() == ["v1"]
     # The other one waits for the end of a transaction, which does not come here before it is done.
     messages = [record.getMessage() for record in caplog.records]
-    assert [one for one in messages if not one.endswith("database is locked")] == []
+    assert [message for message in messages if not message.endswith("database is locked")] == []
     assert len(list(file.parent.glob("*.sqlite3"))) == 1
 
 
 def test_file_names_are_not_reused(repo: Repo, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is deleted before it is opened is not made under its name.
 
-    SQLite finds a journal by the name of its file, and who has the old file open has one.
+    SQLite finds a journal by the name of its file; a process with the old file open has one.
     """
     connect, names = sqlite3.connect, [file.name]
 
@@ -315,35 +313,3 @@ def test_run_deletes_unused_files(repo: Repo, file: Path) -> None:
         os.utime(path, (1, 1))
     assert repo.manifests.tags() == ["v1"]
     assert sorted(file.parent.iterdir()) == [first, foreign]
-
-
-_KILLED = """
-import os, sys
-from pathlib import Path
-from brolga.spec.reference import Repository
-from brolga.registry.storage.graph import Graph
-from brolga.registry.storage.store import Store
-at = int(sys.argv[2])
-def insert(self, descriptor, document, real=Graph._insert):
-    global at
-    real(self, descriptor, document)
-    at -= 1
-    if at < 0:
-        os.kill(os.getpid(), 9)
-Graph._insert = insert
-Store(Path(sys.argv[1])).repo(Repository("localhost", "a/b")).manifests.tags()
-"""
-
-
-@pytest.mark.parametrize("at", [0, 1, 70])
-def test_run_after_kill_during_update(repo: Repo, file: Path, tmp_path: Path, at: int) -> None:
-    """Killed while it writes the index, it goes on from what is whole."""
-    for number in range(100):
-        body = b'{"schemaVersion":2,"n":%d}' % number
-        descriptor = Descriptor(OCI_MANIFEST, Digest.of(body), len(body))
-        repo.manifests.put(body, descriptor, [f"t{number:02}"])
-    file.unlink()
-    done = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path), str(at)], check=False)
-    assert done.returncode == -9
-    expected = [*(f"t{number:02}" for number in range(100)), "v1"]
-    assert repo.manifests.tags() == expected

@@ -1,4 +1,4 @@
-"""server.graph: what a repository's manifests are, kept beside the layout, which is the truth."""
+"""registry.storage.graph: the tables of a repository's manifests."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Written:
 
     def list(self, *entries: tuple[Descriptor, bytes] | dict[str, Any], tag: str = "") -> None:
         """Write index.json: a line for each, the first with a tag."""
-        written = [one if isinstance(one, dict) else one[0].to_dict() for one in entries]
+        written = [entry if isinstance(entry, dict) else entry[0].to_dict() for entry in entries]
         if tag:
             written[0]["annotations"] = {REF_NAME: tag}
         text = json.dumps({"schemaVersion": 2, "manifests": written})
@@ -96,32 +96,35 @@ def repo(tmp_path: Path, written: Written) -> Repo:
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Note which manifests are parsed."""
-    noted: list[bytes] = []
+    bodies: list[bytes] = []
     real = read_manifest
 
     def note(media_type: str, body: bytes) -> Manifest | None:
-        noted.append(body)
+        bodies.append(body)
         return real(media_type, body)
 
     monkeypatch.setattr(graph, "read_manifest", note)
-    return noted
+    return bodies
 
 
 def referrers(repo: Repo, digest: Digest, **query: Any) -> list[dict[str, Any]]:
     values = {"artifact_type": None, "last": "", "size": LIMIT, **query}
-    return [json.loads(one.descriptor) for one in repo.manifests.referrers(digest, **values)[0]]
+    return [
+        json.loads(referrer.descriptor)
+        for referrer in repo.manifests.referrers(digest, **values)[0]
+    ]
 
 
 def is_current(repo: Repo) -> bool:
     try:
-        ManifestStore(repo._layout, repo.manifests._databases, may_update=False).tags()
+        ManifestStore(repo.layout, repo.manifests._databases, may_update=False).tags()
     except IndexStale:
         return False
     return True
 
 
 def names(repo: Repo, digest: Digest = A[0].digest) -> set[str]:
-    return {one.get("annotations", {}).get("name") for one in referrers(repo, digest)}
+    return {referrer.get("annotations", {}).get("name") for referrer in referrers(repo, digest)}
 
 
 def test_update_finds_all_reachable_manifests(repo: Repo, written: Written) -> None:
@@ -134,7 +137,9 @@ def test_update_finds_all_reachable_manifests(repo: Repo, written: Written) -> N
         assert stored.descriptor == descriptor
     assert not repo.manifests.has(Digest.of(b"other"))
     assert names(repo) == {"b", "c"}
-    assert [one["digest"] for one in referrers(repo, B[0].digest)] == [str(OUTER[0].digest)]
+    assert [referrer["digest"] for referrer in referrers(repo, B[0].digest)] == [
+        str(OUTER[0].digest)
+    ]
 
 
 def test_referrers_are_sorted_by_digest(repo: Repo, written: Written) -> None:
@@ -142,12 +147,14 @@ def test_referrers_are_sorted_by_digest(repo: Repo, written: Written) -> None:
     written.add(*ALL)
     for entries in ((B, C), (C, B), (OUTER,)):
         written.list(*entries)
-        found = [one["digest"] for one in referrers(repo, A[0].digest)]
-        assert found == sorted(str(one[0].digest) for one in (B, C))
+        digests = [referrer["digest"] for referrer in referrers(repo, A[0].digest)]
+        assert digests == sorted(str(entry[0].digest) for entry in (B, C))
     first, more = repo.manifests.referrers(A[0].digest, None, "", 1)
     assert (len(first), more) == (1, True)
     last = str(first[0].digest)
-    assert [one["digest"] for one in referrers(repo, A[0].digest, last=last)] == found[1:]
+    assert [referrer["digest"] for referrer in referrers(repo, A[0].digest, last=last)] == digests[
+        1:
+    ]
 
 
 def test_referrers_filters_artifact_type(repo: Repo, written: Written) -> None:
@@ -156,9 +163,9 @@ def test_referrers_filters_artifact_type(repo: Repo, written: Written) -> None:
     written.list(OUTER)
     assert len(referrers(repo, A[0].digest, artifact_type="x/b")) == 1
     empty = "application/vnd.oci.empty.v1+json"
-    assert [one["artifactType"] for one in referrers(repo, A[0].digest, artifact_type=empty)] == [
-        empty
-    ]
+    assert [
+        referrer["artifactType"] for referrer in referrers(repo, A[0].digest, artifact_type=empty)
+    ] == [empty]
     assert referrers(repo, A[0].digest, artifact_type="none/none") == []
 
 
@@ -190,7 +197,7 @@ def test_update_does_not_read_pushed_manifests(
 
 
 def test_update_reads_manifest_stored_later(repo: Repo, written: Written) -> None:
-    """What could not be read is tried again when index.json changes."""
+    """A manifest that could not be read is read again when index.json changes."""
     written.add(A, OUTER, INNER, C)
     (written.path / "blobs/sha256" / B[0].digest.encoded).write_bytes(B[1][:10])
     written.list(OUTER)
@@ -274,7 +281,7 @@ def test_update_compares_text_of_a_recent_index(
 def test_update_with_concurrent_writer(
     repo: Repo, written: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who was overtaken while it read manifests begins again, and not for ever."""
+    """An update that another writer overtakes begins again, a bounded number of times."""
     written.add(*ALL)
     written.list(B, tag="v1")
     real, left = Graph._read, [1]
@@ -327,16 +334,16 @@ def test_by_tag_returns_first_entry(repo: Repo, written: Written) -> None:
 
 
 def test_record_stores_sizes_and_times(repo: Repo, written: Written) -> None:
-    """What a list of images shows is read from the tables: none of the manifests is opened."""
+    """A list of images is read from the tables: no manifest is opened."""
     written.add(A)
     os.utime(written.path / "blobs/sha256" / A[0].digest.encoded, (5, 5))
     written.list(A)
     assert repo.manifests.has(A[0].digest)
 
-    def kept(database: sqlite3.Connection) -> Any:
+    def fetch(database: sqlite3.Connection) -> Any:
         return database.execute("SELECT size, content_size, stored_s FROM manifest").fetchone()
 
-    assert repo.manifests._databases.run(repo._layout, kept) == (A[0].size, 2, 5.0)
+    assert repo.manifests._databases.run(repo.layout, fetch) == (A[0].size, 2, 5.0)
 
 
 def test_update_stores_repeated_manifest_once(repo: Repo, written: Written) -> None:
@@ -349,4 +356,4 @@ def test_update_stores_repeated_manifest_once(repo: Repo, written: Written) -> N
     def count(database: sqlite3.Connection) -> Any:
         return database.execute("SELECT COUNT(*) FROM child").fetchone()
 
-    assert repo.manifests._databases.run(repo._layout, count) == (1,)
+    assert repo.manifests._databases.run(repo.layout, count) == (1,)

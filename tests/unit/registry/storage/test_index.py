@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from brolga.disk.directory import Directory
-from brolga.disk.layout import REF_NAME
+from brolga.disk.layout import EMPTY_INDEX, REF_NAME
 from brolga.registry.storage import index as index_module
 from brolga.registry.storage import layout
-from brolga.registry.storage.index import Index, index_memory
+from brolga.registry.storage.index import Index, parse_index
 from brolga.registry.storage.layout import BrokenIndex, Layout, LayoutBusy
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
@@ -29,12 +29,12 @@ def empty() -> Index:
 
 def load(path: Path) -> Index:
     """Read a file."""
-    return Index.parse(Layout("", path.parent, Directory(path.parent)).read_index()[1], path)
+    return Index(Layout("", path.parent, Directory(path.parent)).read_index()[1], path)
 
 
 def by_tag(index: Index, tag: str) -> Descriptor | None:
     """Return what the first entry of a name describes."""
-    return next((one for name, one in index.entries() if name == tag), None)
+    return next((descriptor for name, descriptor in index.entries() if name == tag), None)
 
 
 def entries(index: Index) -> list[tuple[str, str | None]]:
@@ -84,7 +84,7 @@ def test_read_index_of_missing_file_is_empty(tmp_path: Path) -> None:
 
 
 def test_put_keeps_unknown_fields(tmp_path: Path) -> None:
-    """What another program wrote is handed on as it is."""
+    """Unknown fields that another program wrote are kept."""
     platform = {"os": "linux", "architecture": "arm64"}
     entry = {**A.to_dict(), "platform": platform, "annotations": {REF_NAME: "x", "k": "v"}}
     nulls = {**B.to_dict(), "annotations": None}
@@ -130,7 +130,7 @@ def test_entries_skips_invalid_descriptor(wrong: dict[str, Any]) -> None:
     bad = {**A.to_dict(), **wrong, "annotations": {REF_NAME: "x"}}
     text = json.dumps({"schemaVersion": 2, "manifests": [bad, {}, B.to_dict()]}).encode()
     index = Index(text)
-    assert [one for _, one in index.entries()] == [None, None, B]
+    assert [descriptor for _, descriptor in index.entries()] == [None, None, B]
     assert by_tag(index, "x") is None
     # A tag can be given to another all the same.
     index.put(B, ["x"])
@@ -164,7 +164,7 @@ def test_put_many_tags_takes_one_pass() -> None:
         Entry(B.to_dict() | {"annotations": {REF_NAME: f"t{n}"}}) for n in range(500)
     ]
     index.put(A, [f"t{n}" for n in range(500)])
-    assert set(index.names()) == {f"t{n}" for n in range(500)}
+    assert {name for name, _ in index.entries() if name} == {f"t{n}" for n in range(500)}
     assert looked_at < 500 * 20
 
 
@@ -181,7 +181,7 @@ def test_parse_index_without_manifests(text: bytes) -> None:
 def test_put_replaces_null_annotations(annotations: Any) -> None:
     """An entry with an invalid name has no tag."""
     index = Index(json.dumps({"manifests": [A.to_dict() | {"annotations": annotations}]}).encode())
-    assert index.names() == []
+    assert [name for name, _ in index.entries()] == [None]
     index.put(A, ["x"])
     assert entries(index) == [("A", "x")]
 
@@ -201,7 +201,7 @@ def test_parse_rejects_invalid_index(tmp_path: Path, text: bytes) -> None:
 
 
 def test_read_index_rejects_directory(tmp_path: Path) -> None:
-    """What the system will not read is a broken index too."""
+    """A file that the system cannot read is a broken index too."""
     (tmp_path / "index.json").mkdir()
     with pytest.raises(BrokenIndex, match="no regular file"):
         load(tmp_path / "index.json")
@@ -227,10 +227,16 @@ def test_text_has_a_line_for_each_entry() -> None:
     assert json.loads(Index(index.text()).text()) == json.loads(index.text())
 
 
-def test_index_memory_admits_one_large_index() -> None:
-    """Who comes second is asked to come back: its thread serves others meanwhile."""
-    large = index_module._LARGE + 1
-    with index_memory(large), index_memory(1), pytest.raises(LayoutBusy), index_memory(large):
+def test_parse_index_admits_one_large_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second large one is rejected, so that its thread serves other clients meanwhile."""
+    monkeypatch.setattr(index_module, "_LARGE", len(EMPTY_INDEX))
+    large = EMPTY_INDEX + b" "
+    with (
+        parse_index(large),
+        parse_index(EMPTY_INDEX),
+        pytest.raises(LayoutBusy),
+        parse_index(large),
+    ):
         raise AssertionError
-    with index_memory(large):
+    with parse_index(large):
         pass

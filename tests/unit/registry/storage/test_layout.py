@@ -20,19 +20,19 @@ def layout(root: Path, sync: Sync = Sync.NEVER) -> Layout:
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Note what is synced and renamed, in order, by name."""
-    noted: list[str] = []
+    events: list[str] = []
     real_replace = os.replace
 
     def fsync(descriptor: int) -> None:
-        noted.append(f"sync {os.path.basename(os.readlink(f'/proc/self/fd/{descriptor}'))}")  # noqa: PTH115, PTH119 - /proc's text
+        events.append(f"sync {os.path.basename(os.readlink(f'/proc/self/fd/{descriptor}'))}")  # noqa: PTH115, PTH119 - /proc's text
 
     def replace(source: str, target: str, **directories: int) -> None:
-        noted.append("rename")
+        events.append("rename")
         real_replace(source, target, **directories)
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", replace)
-    return noted
+    return events
 
 
 def test_write_syncs_durable_file_before_rename(tmp_path: Path, events: list[str]) -> None:

@@ -89,7 +89,7 @@ def test_commit_of_wrong_bytes_creates_no_repository(repo: Repo) -> None:
     with repo.start_upload().writer() as writer, pytest.raises(DigestMismatch):
         repo.commit(writer, Digest.of(b"other"))
     with pytest.raises(RepositoryUnknown):
-        repo.require()
+        repo.layout.require()
 
 
 def test_missing_items_raise(repo: Repo) -> None:
@@ -157,8 +157,8 @@ def test_put_from_many_threads_keeps_all_tags(repo: Repo, tmp_path: Path) -> Non
 def test_remove_empty_keeps_locked_directory(repo: Repo, tmp_path: Path) -> None:
     """A first push fails while another one holds the lock: both would lock a directory each."""
     other = Store(tmp_path).repo(Repository("localhost", "a/b"))
-    repo._layout.tree.make(repo._layout.uploads)
-    with repo._layout.lock():
+    repo.layout.tree.make(repo.layout.uploads)
+    with repo.layout.lock():
         before = (tmp_path / "a/b").stat()
         with pytest.raises(LayoutBusy):
             other.manifests.put(BODY, MANIFEST, ["x"])
@@ -219,7 +219,7 @@ def test_expire_continues_after_invalid_session(
 
 
 def test_commit_sets_mtime_to_now(repo: Repo, tmp_path: Path) -> None:
-    """Who sweeps by age leaves a blob of a session that stood still for long before its end."""
+    """Garbage collection by age keeps a new blob of an old session."""
     upload = repo.start_upload()
     with upload.writer() as writer:
         writer.write(b"abc")
@@ -234,7 +234,7 @@ def test_commit_sets_mtime_to_now(repo: Repo, tmp_path: Path) -> None:
 def test_locked_raises_if_directory_was_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    """Who makes a layout and fails takes it away again: the lock on that one is worth nothing."""
+    """A lock on a directory that was deleted and made again is not valid."""
     layout = Layout("a/b", tmp_path / "a/b", Directory(tmp_path))
     real = fcntl.flock
 
@@ -274,7 +274,7 @@ def test_write_waits_for_the_lock(
 
 
 def test_write_times_out(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits behind another change gives up as well."""
+    """A change that waits behind another one times out as well."""
     monkeypatch.setattr(repository, "WRITE_TIMEOUT_S", 0.05)
     release = threading.Event()
 
@@ -319,7 +319,7 @@ def test_durable_store_syncs_file_and_directories(
 def test_mount_returns_false_without_hard_links(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file system without hard links mounts nothing, and nothing is left of the attempt."""
+    """Without hard links a blob is not mounted, and the attempt leaves no file."""
     store = Store(tmp_path)
     source = store.repo(Repository("localhost", "source"))
     target = store.repo(Repository("localhost", "target"))
@@ -333,7 +333,7 @@ def test_mount_returns_false_without_hard_links(
         assert not target.mount(digest, source)
     assert not (tmp_path / "target").exists()
     with pytest.raises(RepositoryUnknown):
-        target.require()
+        target.layout.require()
     assert target.mount(digest, source)
     assert target.mount(digest, source)
 

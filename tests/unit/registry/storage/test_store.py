@@ -47,16 +47,16 @@ def test_names_scans_only_directories_of_the_page(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Directories before and after the page are not looked into."""
-    looked: list[str] = []
+    scanned: list[str] = []
     real = Directory.scan
 
     def scan(self: Directory, path: Path) -> object:
-        looked.append(str(path.relative_to(tmp_path)))
+        scanned.append(str(path.relative_to(tmp_path)))
         return real(self, path)
 
     monkeypatch.setattr(Directory, "scan", scan)
     assert list(islice(store.names("a/b"), 2)) == ["a/b/c", "a/c"]
-    assert looked == [".", "a", "a/b", "a/b/c"]
+    assert scanned == [".", "a", "a/b", "a/b/c"]
 
 
 def test_names_skips_unreadable_directories(
@@ -78,8 +78,13 @@ def test_names_skips_unreadable_directories(
 
 
 def test_directories_yields_children_first(store: Store, tmp_path: Path) -> None:
-    """Who deletes empty ones meets those above them afterwards."""
-    found = [os.path.relpath(path, tmp_path) for path in store._directories()]
-    assert found.index("b/x/y/z") < found.index("b/x") < found.index("b") < found.index(".")
-    assert "a/blobs" not in found
-    assert len(found) == len(set(found))
+    """Children come before parents, so that empty directories can be deleted in this order."""
+    directories = [os.path.relpath(path, tmp_path) for path in store._directories()]
+    assert (
+        directories.index("b/x/y/z")
+        < directories.index("b/x")
+        < directories.index("b")
+        < directories.index(".")
+    )
+    assert "a/blobs" not in directories
+    assert len(directories) == len(set(directories))

@@ -133,7 +133,7 @@ def test_use_algorithm_hashes_once(upload: Upload) -> None:
 
 
 def test_writer_keeps_algorithm_of_the_session(upload: Upload) -> None:
-    """What a session was started with is what its first bytes are hashed with."""
+    """The algorithm given at the start of a session hashes its first bytes."""
     with upload.writer() as writer:
         writer.use_algorithm("sha512")
     with upload.writer() as writer:
@@ -167,7 +167,7 @@ def test_writer_raises_if_busy(upload: Upload) -> None:
 def test_writer_raises_if_session_finished_before_the_lock(
     upload: Upload, monkeypatch: pytest.MonkeyPatch, *, replaced: bool
 ) -> None:
-    """Who opened the file before it was renamed and locks it after is too late."""
+    """A writer that opened the file before it was renamed, and locks it afterwards, is too late."""
     real = Directory.open
 
     def late(self: Directory, path: Path, flags: int) -> int:
@@ -207,7 +207,7 @@ def test_write_keeps_size_and_hash_after_full_disk(
 
 
 def test_truncate_drops_last_bytes(upload: Upload, tmp_path: Path) -> None:
-    """What is rolled back is neither in the file nor in the hash, and later bytes follow."""
+    """Dropped bytes are neither in the file nor in the hash, and later bytes follow."""
     with upload.writer() as writer:
         writer.write(b"abc")
         writer.write(b"xyz")
@@ -234,5 +234,5 @@ def test_discard_removes_session_from_cache(upload: Upload) -> None:
     with upload.writer() as writer:
         writer.write(b"abc")
         writer.discard()
-    assert not upload._cache._hashers
+    assert not upload.cache._hashers
     assert not upload.path.exists()

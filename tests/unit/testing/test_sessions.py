@@ -1,4 +1,4 @@
-"""server.locations: a session's URL in other words."""
+"""testing.sessions: the paths and Locations of upload sessions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from urllib.parse import urljoin
 
 import pytest
 
-from brolga.testing.locations import (
+from brolga.testing.sessions import (
     OWN_PATH,
     convert_location,
     parse_session_path,
@@ -39,21 +39,21 @@ def test_parse_session_path() -> None:
     assert parse_session_path("/v2/a.b/blobs/uploadsX1") is None
 
 
-@pytest.mark.parametrize("asked", ["/v2/a/blobs/uploads/", "/v2/a/blobs/uploads/1"])
+@pytest.mark.parametrize("request_path", ["/v2/a/blobs/uploads/", "/v2/a/blobs/uploads/1"])
 @pytest.mark.parametrize("target", ["/v2/a/blobs/uploads/1?x=%2F~", "/at/a/s/1"])
 @pytest.mark.parametrize("form", ["absolute", "path", "relative"])
-def test_convert_location_forms_resolve_alike(form: str, target: str, asked: str) -> None:
+def test_convert_location_forms_resolve_alike(form: str, target: str, request_path: str) -> None:
     """RFC 3986, section 5: a reference is resolved against the URL of the request."""
     origin = "http://127.0.0.1:5000"
-    for spelled in (target, origin + target):
-        said = convert_location(spelled, form, origin, asked)  # type: ignore[arg-type] # a literal each
-        assert urljoin(origin + asked, said) == origin + target
-        assert said.startswith("http") is (form == "absolute")
-        assert said.startswith("/") is (form == "path")
+    for location in (target, origin + target):
+        converted = convert_location(location, form, origin, request_path)  # type: ignore[arg-type] # a literal each
+        assert urljoin(origin + request_path, converted) == origin + target
+        assert converted.startswith("http") is (form == "absolute")
+        assert converted.startswith("/") is (form == "path")
 
 
 def test_convert_location_elsewhere_is_idempotent() -> None:
-    """Respelled twice, it is where it was."""
+    """Converted twice, a location is the same."""
     once = convert_location("/v2/a?b", "elsewhere", "", "/")
     assert once == convert_location(once, "elsewhere", "", "/") == "/elsewhere/v2/a?b"
 
@@ -61,8 +61,12 @@ def test_convert_location_elsewhere_is_idempotent() -> None:
 @pytest.mark.parametrize("first", ["absolute", "path", "relative"])
 @pytest.mark.parametrize("second", ["absolute", "path", "relative"])
 def test_convert_location_repeatedly(first: str, second: str) -> None:
-    """A profile's form, then a fault's: the same place all the same."""
-    origin, asked, target = "http://127.0.0.1:5000", "/v2/a/blobs/uploads/", "/at/a/s/1?x=%2F"
-    once = convert_location(target, first, origin, asked)  # type: ignore[arg-type] # a literal each
-    twice = convert_location(once, second, origin, asked)  # type: ignore[arg-type] # a literal each
-    assert urljoin(origin + asked, twice) == origin + target
+    """The form of a profile, then that of a fault: both lead to the same URL."""
+    origin, request_path, target = (
+        "http://127.0.0.1:5000",
+        "/v2/a/blobs/uploads/",
+        "/at/a/s/1?x=%2F",
+    )
+    once = convert_location(target, first, origin, request_path)  # type: ignore[arg-type] # a literal each
+    twice = convert_location(once, second, origin, request_path)  # type: ignore[arg-type] # a literal each
+    assert urljoin(origin + request_path, twice) == origin + target
