@@ -7,20 +7,18 @@ Usage). Its blobs can be streams, which are read when they are pushed.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from brolga.errors import LayerError
 from brolga.images.blobs import InMemoryBlob
 from brolga.images.image import Image, creation_time
-from brolga.spec.blob import runs_user_code
+from brolga.spec.blob import Blob, BlobStream, runs_user_code
 from brolga.spec.manifest import Manifest
 from brolga.spec.mediatypes import OCI_EMPTY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Self
 
-    from brolga.spec.blob import Blob, BlobStream
     from brolga.spec.config import ImageConfig
     from brolga.spec.descriptor import Descriptor
     from brolga.stream.layer import StreamLayer

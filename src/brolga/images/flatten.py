@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from brolga.errors import CorruptBlob, LayerError, NotComputed
 from brolga.images.changesets import Merge
-from brolga.spec.blob import runs_user_code
+from brolga.spec.blob import Blob, runs_user_code
 from brolga.spec.mediatypes import COMPRESSION_BY_LAYER, ENCRYPTED
 from brolga.stream.decompression import DEFAULT_LIMITS, Limits, decompress
 from brolga.stream.layer import StreamLayer
@@ -20,8 +20,6 @@ from brolga.tar.writer import ARCHIVE_END
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-    from brolga.spec.blob import Blob
 
 
 class LayerWarning(UserWarning):

@@ -13,24 +13,22 @@ from typing import TYPE_CHECKING, Final
 
 from brolga import errors
 from brolga.images.image import Image
-from brolga.images.index import is_blob
+from brolga.images.index import ImageIndex, Tree, is_blob
 from brolga.spec import mediatypes
 from brolga.spec.config import ImageConfig, count_layers
 from brolga.spec.digest import Digest, hasher
 from brolga.spec.json import MAX_SIZE
 from brolga.spec.manifest import mixed_media_types
 from brolga.stream.decompression import DEFAULT_LIMITS, Limits, decompress
-from brolga.tar.entries import read_entries
+from brolga.tar.entries import Entry, read_entries
 from brolga.tar.reader import is_bare_whiteout, printable_name
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
-    from brolga.images.index import ImageIndex, Tree
     from brolga.spec.blob import Blob, Block
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.platform import Platform
-    from brolga.tar.entries import Entry
 
 
 # The fields of a platform that both an index and a config have.

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from brolga.errors import ProtocolViolation, TransportError
 from brolga.protocol.auth_tokens import TokenCache, parse_challenges, parse_token
-from brolga.protocol.http import Request
+from brolga.protocol.http import Flow, Request, Response, Timeout
 from brolga.protocol.responses import raise_for_status
 from brolga.protocol.retry import Retry, no_clock, send_with_retry
 from brolga.protocol.urls import check_url, hostname, origin, redact, resolve
@@ -23,7 +23,6 @@ from brolga.protocol.urls import check_url, hostname, origin, redact, resolve
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from brolga.protocol.http import Flow, Response, Timeout
     from brolga.spec.reference import Repository
 
 

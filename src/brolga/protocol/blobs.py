@@ -12,19 +12,17 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from brolga.errors import DigestMismatch, ProtocolViolation, TransportError
-from brolga.protocol.http import Request
+from brolga.protocol.http import Flow, Request, Response
 from brolga.protocol.responses import confirms_blob, raise_for_status, raise_unless_deleted
 from brolga.protocol.retry import RetryBudget
 from brolga.protocol.urls import redact
-from brolga.spec.digest import Verifier
+from brolga.spec.digest import Digest, Verifier
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
     from brolga.protocol.auth import Access
-    from brolga.protocol.http import Flow, Response
     from brolga.spec.descriptor import Descriptor
-    from brolga.spec.digest import Digest
 
 
 # A flow that yields bytes between its requests.

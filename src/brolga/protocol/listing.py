@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from brolga.errors import ProtocolViolation, excerpt
-from brolga.protocol.http import Request
+from brolga.protocol.http import Request, Response
 from brolga.protocol.responses import raise_for_status, reject_html
 from brolga.protocol.urls import check_url, redact, resolve
 from brolga.spec.reference import is_tag
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from brolga.protocol.auth import Access
-    from brolga.protocol.http import Response
 
 
 # A flow that yields pages of names between its requests.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from brolga.errors import Denied, DigestMismatch, InvalidManifest, NotFound, ProtocolViolation
 from brolga.protocol import responses
-from brolga.protocol.http import Request
+from brolga.protocol.http import Flow, Request, Response
 from brolga.protocol.responses import content_digest, raise_for_status, reject_html
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest, hasher
@@ -22,7 +22,6 @@ from brolga.spec.mediatypes import DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_IN
 
 if TYPE_CHECKING:
     from brolga.protocol.auth import Access
-    from brolga.protocol.http import Flow, Response
 
 
 # Without Docker's schema 1: a registry that has nothing else says so.

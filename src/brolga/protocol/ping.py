@@ -6,17 +6,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import ProtocolViolation, TransportError
-from brolga.protocol.auth import Access, RegistrySession
-from brolga.protocol.http import Request
+from brolga.protocol.auth import Access, Credentials, RegistrySession
+from brolga.protocol.http import Flow, Request, Response
 from brolga.protocol.responses import is_json, raise_for_status, reject_html
 from brolga.protocol.retry import Retry, no_clock, send_with_retry
 from brolga.protocol.urls import origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from brolga.protocol.auth import Credentials
-    from brolga.protocol.http import Flow, Response
 
 
 _NO_API: Final = (400, 404, 405)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from brolga.errors import InvalidDigest, InvalidManifest, NotFound, ProtocolViolation
-from brolga.protocol.http import Request
+from brolga.protocol.http import Flow, Request
 from brolga.protocol.listing import ListLimits, next_page
 from brolga.protocol.manifests import get_manifest, put_manifest
 from brolga.protocol.responses import raise_for_status, reject_html
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from brolga.protocol.auth import Access
-    from brolga.protocol.http import Flow
     from brolga.spec.descriptor import Descriptor
 
 

@@ -11,15 +11,12 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from brolga.errors import RateLimited, RegistryError, TransportError
-from brolga.protocol.http import Timeout
+from brolga.errors import BrolgaError, RateLimited, RegistryError, TransportError
+from brolga.protocol.http import Flow, Request, Response, Timeout
 from brolga.protocol.responses import retry_after_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-
-    from brolga.errors import BrolgaError
-    from brolga.protocol.http import Flow, Request, Response
 
 
 # The idempotent methods, and POST, which here opens a session, mounts a blob or gets a token: a

@@ -10,13 +10,11 @@ from __future__ import annotations
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from brolga.errors import ProtocolViolation
 
 if TYPE_CHECKING:
-    from urllib.parse import SplitResult
-
     from brolga.spec.digest import Digest
 
 

@@ -8,7 +8,7 @@ name is rejected only beside that name.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from brolga.errors import excerpt
 from brolga.spec import json
@@ -17,7 +17,6 @@ from brolga.spec.platform import DEFAULT_PLATFORM, PLATFORM_MEMBERS, Platform
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Self
 
 
 _TEXTS: Final = ("User", "WorkingDir", "StopSignal")

@@ -10,7 +10,7 @@ import binascii
 import functools
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from brolga.errors import excerpt
 from brolga.spec import json
@@ -20,7 +20,6 @@ from brolga.spec.platform import Platform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Self
 
 
 # "size: int64" (descriptor.md, Properties).

@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from brolga.errors import DigestMismatch, InvalidDigest, excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Self
 
 
 # The grammar has no bound. This is the longest file name of common file systems, and an OCI

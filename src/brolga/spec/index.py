@@ -7,21 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar, Unpack
 
 from brolga.errors import PlatformNotFound, excerpt
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.json import decode, error_at, reuse_originals
-from brolga.spec.manifest import Manifest, ManifestBase, detect_media_type
+from brolga.spec.manifest import Manifest, ManifestBase, SharedMembers, detect_media_type
 from brolga.spec.mediatypes import DOCKER_CONFIG, INDEX_TYPES, MANIFEST_TYPES, OCI_CONFIG, OCI_INDEX
-from brolga.spec.platform import DEFAULT_PLATFORM, variant_preference
+from brolga.spec.platform import DEFAULT_PLATFORM, Platform, variant_preference
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
-    from typing import Self, Unpack
-
-    from brolga.spec.manifest import SharedMembers
-    from brolga.spec.platform import Platform
 
 
 T = TypeVar("T", bound="Hashable")

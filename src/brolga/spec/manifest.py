@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, TypedDict
+from typing import TYPE_CHECKING, ClassVar, Self, TypedDict, Unpack
 
 from brolga.errors import excerpt
 from brolga.spec import json, mediatypes
@@ -17,7 +17,6 @@ from brolga.spec.digest import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from typing import Self, Unpack
 
 
 def detect_media_type(document: Mapping[str, object], content_type: str = "") -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from brolga.errors import excerpt
 from brolga.spec.json import Members, freeze, hash_key, read_string, reduce_dataclass, thaw
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Self
 
 
 _NO_EXTRA: Final[Mapping[str, object]] = MappingProxyType({})

@@ -16,21 +16,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from brolga.errors import BrolgaError
-from brolga.protocol.http import BodyError
-from brolga.protocol.retry import is_transient
+from brolga.protocol.http import BodyError, Flow
+from brolga.protocol.retry import Retry, is_transient
 from brolga.protocol.upload.body import Body
 from brolga.protocol.upload.flow import Upload
 from brolga.protocol.upload.known_registries import KnownRegistry, UploadStrategy, identify_registry
-from brolga.protocol.upload.machine import Event, Idle, advance
+from brolga.protocol.upload.machine import Event, Idle, State, advance
 from brolga.protocol.upload.session import UploadSession, cancel, mount_blob, post_blob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from brolga.protocol.auth import Access
-    from brolga.protocol.http import Flow
-    from brolga.protocol.retry import Retry
-    from brolga.protocol.upload.machine import State
     from brolga.spec.descriptor import Descriptor
 
 __all__ = [

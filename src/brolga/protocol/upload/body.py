@@ -10,14 +10,11 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from brolga.errors import StreamNotReplayable
-from brolga.protocol.http import BodyError
+from brolga.errors import BrolgaError, StreamNotReplayable
+from brolga.protocol.http import Blocks, BodyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
-
-    from brolga.errors import BrolgaError
-    from brolga.protocol.http import Blocks
 
 
 # Half of the shortest common timeout in front of registries (30 s; nginx and ALB have 60 s).

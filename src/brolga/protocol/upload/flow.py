@@ -21,9 +21,16 @@ from brolga.errors import (
     UploadInterrupted,
 )
 from brolga.protocol.responses import raise_for_status
-from brolga.protocol.retry import RETRY_LATER_STATUSES, RetryBudget
+from brolga.protocol.retry import RETRY_LATER_STATUSES, Retry, RetryBudget
 from brolga.protocol.upload import recovery
-from brolga.protocol.upload.body import IdleLimit, check_replayable, split_chunks, wait_for_bytes
+from brolga.protocol.upload.body import (
+    Body,
+    Chunk,
+    IdleLimit,
+    check_replayable,
+    split_chunks,
+    wait_for_bytes,
+)
 from brolga.protocol.upload.machine import (
     Active,
     Committing,
@@ -32,12 +39,14 @@ from brolga.protocol.upload.machine import (
     InSession,
     Open,
     Recovery,
+    State,
     Uncertain,
     Unconfirmed,
     advance,
 )
 from brolga.protocol.upload.session import (
     PATCH_SUCCESS,
+    UploadSession,
     blob_exists,
     cancel,
     chunk_patch,
@@ -55,10 +64,6 @@ if TYPE_CHECKING:
 
     from brolga.protocol.auth import Access
     from brolga.protocol.http import Flow, Request, Response
-    from brolga.protocol.retry import Retry
-    from brolga.protocol.upload.body import Body, Chunk
-    from brolga.protocol.upload.machine import State
-    from brolga.protocol.upload.session import UploadSession
     from brolga.spec.descriptor import Descriptor
 
 

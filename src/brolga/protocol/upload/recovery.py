@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import (
+    BrolgaError,
     DigestMismatch,
     RegistryError,
     TransportError,
@@ -12,12 +13,10 @@ from brolga.errors import (
     UploadInterrupted,
 )
 from brolga.protocol.retry import RETRY_LATER_STATUSES, TRANSIENT_REASONS, TRANSIENT_STATUSES
-from brolga.protocol.upload.machine import InSession, Recovery, Uncertain
+from brolga.protocol.upload.machine import Active, InSession, Recovery, Uncertain
 
 if TYPE_CHECKING:
-    from brolga.errors import BrolgaError
     from brolga.protocol.upload.known_registries import UploadStrategy
-    from brolga.protocol.upload.machine import Active
 
 
 # A PUT with such an answer may have stored the blob: a proxy lost the registry's answer, as if

@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
 from brolga.errors import BrolgaError, DigestMismatch, ProtocolViolation, RegistryError
-from brolga.protocol.http import BodyError, Request, Timeout
+from brolga.protocol.http import Blocks, BodyError, Flow, Request, Response, Timeout
 from brolga.protocol.responses import confirms_blob, content_digest, location, raise_for_status
 from brolga.protocol.retry import TRANSIENT_STATUSES, is_transient
 from brolga.protocol.urls import with_digest
 
 if TYPE_CHECKING:
     from brolga.protocol.auth import Access
-    from brolga.protocol.http import Blocks, Flow, Response
     from brolga.protocol.upload.body import Chunk
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
