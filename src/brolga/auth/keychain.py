@@ -34,7 +34,7 @@ def credentials_from_environment() -> Credentials | None:
     username, password = os.environ.get("BROLGA_USERNAME"), os.environ.get("BROLGA_PASSWORD")
     if not (username and password):
         return None
-    credentials = Credentials(username, password, origin="BROLGA_USERNAME")
+    credentials = Credentials(username, password, source="BROLGA_USERNAME")
     return check_credentials(
         credentials, "the environment (BROLGA_USERNAME, BROLGA_PASSWORD)", "set it without"
     )

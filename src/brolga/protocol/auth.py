@@ -43,7 +43,7 @@ class Credentials:
     """A username and password, or a token. No secret appears in the repr.
 
     `identity_token` is an OAuth2 refresh token (docker's `identitytoken`), `registry_token` a
-    bearer token that is sent as it is (docker's `registrytoken`). `origin` says where the
+    bearer token that is sent as it is (docker's `registrytoken`). `source` says where the
     credentials are from.
     """
 
@@ -51,7 +51,7 @@ class Credentials:
     password: str = field(default="", repr=False)
     identity_token: str = field(default="", repr=False)
     registry_token: str = field(default="", repr=False)
-    origin: str = field(default="", compare=False)
+    source: str = field(default="", compare=False)
 
     @property
     def basic(self) -> str:

@@ -64,8 +64,8 @@ def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFl
     while True:
         before, start = offset, offset if supports_range else 0
         headers = {"Range": f"bytes={start}-"} if start else {}
-        url, pause_s = access.url(f"blobs/{digest}"), budget.pause_s()
-        request = Request("GET", url, headers, delay_s=pause_s, stream_response=True)
+        url, delay_s = access.url(f"blobs/{digest}"), budget.take_delay_s()
+        request = Request("GET", url, headers, delay_s=delay_s, stream_response=True)
         response = yield from access.send(request)
         blocks = response.body_stream or (body for body in (response.body,))
         try:

@@ -113,7 +113,7 @@ def test_stored_parses_entry(entry: Any, expected: Credentials | None) -> None:
     """`auth` is base64 of username:password and goes before the two; tokens stand beside them."""
     found = _stored({"auths": {"registry.example": entry}})
     assert found == expected
-    assert found is None or found.origin == "/etc/config.json"
+    assert found is None or found.source == "/etc/config.json"
 
 
 def test_stored_keeps_bytes_that_are_not_utf8() -> None:

@@ -33,7 +33,7 @@ def test_store_get_and_erase(install: Callable[..., Path]) -> None:
     _helper().store(Credentials("someone", _SECRET))
     found = _helper().get()
     assert found == Credentials("someone", _SECRET)
-    assert found.origin == "docker-credential-it"
+    assert found.source == "docker-credential-it"
     assert Helper("it", "other.example", 60.0).get() is None
     assert _helper().erase() is True
     assert _helper().erase() is False

@@ -48,7 +48,7 @@ def test_environment_finds_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     credentials = credentials_from_environment()
     assert credentials == Environment().find(_APP) == Credentials("someone", "secret: with colon")
     assert credentials is not None
-    assert credentials.origin == "BROLGA_USERNAME"
+    assert credentials.source == "BROLGA_USERNAME"
     assert "secret" not in repr(credentials)
 
 
@@ -147,7 +147,7 @@ def test_config_files_prefer_docker(configure: Callable[..., Path]) -> None:
     for name in files:
         found = ConfigFiles().find(_APP)
         assert found == Credentials(name, "secret")
-        assert found.origin == f"~/{name}"
+        assert found.source == f"~/{name}"
         configure({}, name)
     assert ConfigFiles().find(_APP) is None
 
@@ -179,7 +179,7 @@ def test_config_files_prefer_helper_to_file(
     configure({"credsStore": "here", "auths": auths})
     found = ConfigFiles().find(_APP)
     assert found == Credentials("helped", "secret")
-    assert found.origin == "docker-credential-here"
+    assert found.source == "docker-credential-here"
     configure({"credsStore": "none", "auths": auths})
     assert ConfigFiles().find(_APP) == Credentials("filed", "secret")
     configure({"credsStore": "none"})

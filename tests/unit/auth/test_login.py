@@ -156,7 +156,7 @@ def test_save_uses_helper(
     assert json.loads(path.read_text()) == document
     found = _found("registry.example")
     assert found == _SOMEONE
-    assert found.origin == "docker-credential-it"
+    assert found.source == "docker-credential-it"
     calls = program.with_name("calls.txt").read_text().splitlines()
     assert [call.split()[0] for call in calls] == ["store", "get"]
     assert erase("registry.example") == "docker-credential-it"

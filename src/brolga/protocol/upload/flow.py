@@ -143,7 +143,7 @@ class Upload:
     # --- Idle
 
     def _open(self, state: Active) -> Flow[None]:
-        session, min_chunk_size = yield from open_session(self.access, self.budget.pause_s())
+        session, min_chunk_size = yield from open_session(self.access, self.budget.take_delay_s())
         strategy = state.strategy.with_min_chunk(min_chunk_size)
         self._advance(Event.OPENED, session=session, strategy=strategy)
 
@@ -222,8 +222,8 @@ class Upload:
 
     def _query(self, state: Uncertain) -> Flow[None]:
         """Ask how many bytes the session has; give it up if the registry does not say so."""
-        sent, pause_s = self.body.bytes_read, self.budget.pause_s()
-        session = yield from get_status(self.access, state.session, sent, pause_s)
+        sent, delay_s = self.body.bytes_read, self.budget.take_delay_s()
+        session = yield from get_status(self.access, state.session, sent, delay_s)
         if session is not None:
             self._advance(Event.LOCATED, session=session, resumed=True)
         elif not (yield from self._find_blob()):
@@ -281,18 +281,18 @@ class Upload:
             return False
         descriptor, most = state.unconfirmed.descriptor, state.unconfirmed.head_attempts
         self.state = replace(state, unconfirmed=replace(state.unconfirmed, head_done=True))
-        pause_s = 0.0
+        delay_s = 0.0
         for attempt in range(1, 1 + min(most, attempts or most)):
-            exists = yield from blob_exists(self.access, descriptor, pause_s)
+            exists = yield from blob_exists(self.access, descriptor, delay_s)
             if exists:
                 self._advance(Event.FOUND, descriptor=descriptor)
                 if isinstance(state, InSession):
                     yield from cancel(self.access, state.session)
                 return True
-            next_pause_s = self.retry.pause_s(attempt)
-            if exists is None or next_pause_s is None:
+            next_delay_s = self.retry.delay_s(attempt)
+            if exists is None or next_delay_s is None:
                 return False
-            pause_s = next_pause_s
+            delay_s = next_delay_s
         return False
 
     def _check_complete(self, response: Response) -> None:

@@ -54,12 +54,12 @@ class UploadSession(NamedTuple):
     acknowledged: int = 0
 
 
-def open_session(access: Access, pause_s: float = 0.0) -> Flow[tuple[UploadSession, int]]:
+def open_session(access: Access, delay_s: float = 0.0) -> Flow[tuple[UploadSession, int]]:
     """Open a session (distribution-spec, end-4a).
 
     Return it and the smallest chunk in bytes that the registry wants (OCI-Chunk-Min-Length), or 0.
     """
-    request = Request("POST", access.url("blobs/uploads/"), body=b"", delay_s=pause_s)
+    request = Request("POST", access.url("blobs/uploads/"), body=b"", delay_s=delay_s)
     response = yield from _send_post(access, request)
     raise_for_status(request, response, _ACCEPTED)
     wish = _MIN_CHUNK.fullmatch(response.headers.get("oci-chunk-min-length", ""))
@@ -68,7 +68,7 @@ def open_session(access: Access, pause_s: float = 0.0) -> Flow[tuple[UploadSessi
 
 
 def post_blob(
-    access: Access, data: bytes, digest: Digest, pause_s: float = 0.0
+    access: Access, data: bytes, digest: Digest, delay_s: float = 0.0
 ) -> Flow[UploadSession | None]:
     """Upload a small blob by one request (end-4b).
 
@@ -77,7 +77,7 @@ def post_blob(
     Raises DigestMismatch, RegistryError.
     """
     url = with_digest(access.url("blobs/uploads/"), digest)
-    request = Request("POST", url, {"Content-Type": _OCTETS}, data, delay_s=pause_s)
+    request = Request("POST", url, {"Content-Type": _OCTETS}, data, delay_s=delay_s)
     response = yield from _send_post(access, request)
     if response.status == _ACCEPTED:
         return UploadSession(location(request, response))
@@ -150,7 +150,7 @@ def follow_location(
 
 
 def get_status(
-    access: Access, session: UploadSession, sent: int, pause_s: float = 0.0
+    access: Access, session: UploadSession, sent: int, delay_s: float = 0.0
 ) -> Flow[UploadSession | None]:
     """Ask how many bytes the registry has (end-13), `sent` at most.
 
@@ -159,7 +159,7 @@ def get_status(
 
     Raises TransportError or RegistryError if a later query may succeed.
     """
-    request = Request("GET", session.url, delay_s=pause_s)
+    request = Request("GET", session.url, delay_s=delay_s)
     try:
         response = yield from access.send(request)
     except BrolgaError as error:
@@ -179,9 +179,9 @@ def get_status(
         return None
 
 
-def blob_exists(access: Access, descriptor: Descriptor, pause_s: float = 0.0) -> Flow[bool | None]:
+def blob_exists(access: Access, descriptor: Descriptor, delay_s: float = 0.0) -> Flow[bool | None]:
     """Return whether the registry has a blob of this digest (end-2), or None if it does not say."""
-    request = Request("HEAD", access.url(f"blobs/{descriptor.digest}"), delay_s=pause_s)
+    request = Request("HEAD", access.url(f"blobs/{descriptor.digest}"), delay_s=delay_s)
     try:
         response = yield from access.send(request)
     except BrolgaError:
