@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Descriptor
     from brolga.stream.layer import StreamLayer
 
-
 _EMPTY: Final = InMemoryBlob(b"{}", OCI_EMPTY)
 _TITLE: Final = "org.opencontainers.image.title"
 _CREATED: Final = "org.opencontainers.image.created"

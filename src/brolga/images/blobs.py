@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.reference import Repository
 
-
 _BLOCK_SIZE: Final = 1 << 20  # bytes
 
 

@@ -7,18 +7,15 @@ names each entry for which that differs. An image that one pass cannot merge is 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from brolga.errors import LayerError
 from brolga.tar.entries import Entry
 from brolga.tar.reader import DIRECTORY, Metadata
 from brolga.tar.reader import printable_name as printable
 from brolga.tar.writer import encode_data, encode_header
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
 
 _WHITEOUT: Final = b".wh."
 # Other names with this prefix were private files of aufs, which had this format first. They have no

@@ -6,8 +6,8 @@ The layers are read from the top down. `changesets` decides what each of them ad
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from brolga.errors import CorruptBlob, LayerError, NotComputed
 from brolga.images.changesets import Merge
@@ -17,9 +17,6 @@ from brolga.stream.decompression import DEFAULT_LIMITS, Limits, decompress
 from brolga.stream.layer import StreamLayer
 from brolga.tar.entries import read_entries
 from brolga.tar.writer import ARCHIVE_END
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
 
 
 class LayerWarning(UserWarning):

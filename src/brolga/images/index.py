@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from brolga.spec.platform import Platform
     from brolga.spec.reference import Repository
 
-
 # What a reference can name.
 Tree: TypeAlias = "Image | ImageIndex"
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.platform import Platform
 
-
 # The fields of a platform that both an index and a config have.
 _PLATFORM: Final = ("os", "architecture", "variant", "os_version")
 # Errors that are a flaw of the image, not a failure to read it.

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.reference import Repository
 
-
 _TOKEN_SERVER: Final = "the token server"  # noqa: S105 - not a secret
 # How a token server without the OAuth2 form responds to a POST.
 _NO_OAUTH2: Final = (400, 404, 405)

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from brolga.errors import ProtocolViolation
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 
 _MAX_CHALLENGE: Final = 8192  # characters
 _MAX_TOKEN: Final = 65536  # characters

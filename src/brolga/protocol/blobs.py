@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from brolga.protocol.auth import Access
     from brolga.spec.descriptor import Descriptor
 
-
 # A flow that yields bytes between its requests.
 ReadFlow: TypeAlias = "Generator[Request | bytes, Response, None]"
 

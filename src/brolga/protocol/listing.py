@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from brolga.protocol.auth import Access
 
-
 # A flow that yields pages of names between its requests.
 ListFlow: TypeAlias = "Generator[Request | list[str], Response, None]"
 
@@ -116,33 +115,24 @@ def _pages(access: Access, url: str, member: str, is_valid: Callable[[str], bool
         response = yield from access.send(request)
         raise_for_status(request, response, HTTPStatus.OK)
         limits.count_bytes(request, response)
-        names = _parse_names(request, response, member)
+        reject_html(request, response)
+        answer = f"the registry's answer to {redact(request.url)}"
+        try:
+            document = json.loads(response.body)
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
+            raise ProtocolViolation(f"{answer} is not a JSON object")
+        names = document.get(member) or []  # Go writes an empty list as null
+        if not isinstance(names, list) or not all(map(_is_name, names)):
+            raise ProtocolViolation(f"{answer} has no list of names as {member}")
         for name in names:
             if not is_valid(name):
-                raise ProtocolViolation(
-                    f"the registry's answer to {redact(request.url)} lists {excerpt(name)}, "
-                    "which is not a tag"
-                )
+                raise ProtocolViolation(f"{answer} lists {excerpt(name)}, which is not a tag")
         url = next_page(access, request, response)
         limits.count_page(request, len(names), is_last=not url)
         if names:
             yield names
-
-
-def _parse_names(request: Request, response: Response, member: str) -> list[str]:
-    """Return the names in one page of a list. Raises ProtocolViolation if it is not valid."""
-    reject_html(request, response)
-    answer = f"the registry's answer to {redact(request.url)}"
-    try:
-        document = json.loads(response.body)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        raise ProtocolViolation(f"{answer} is not a JSON object")
-    names = document.get(member) or []  # Go writes an empty list as null
-    if not isinstance(names, list) or not all(map(_is_name, names)):
-        raise ProtocolViolation(f"{answer} has no list of names as {member}")
-    return names
 
 
 def _is_name(name: object) -> bool:

@@ -23,7 +23,6 @@ from brolga.spec.mediatypes import DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_IN
 if TYPE_CHECKING:
     from brolga.protocol.auth import Access
 
-
 # Without Docker's schema 1: a registry that has nothing else says so.
 _ACCEPT: Final = {
     "Accept": f"{OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_MANIFEST_LIST}"
@@ -42,9 +41,9 @@ _GENERIC_TYPES: Final = {
 }
 # How registries refuse to change an immutable tag.
 _IMMUTABLE: Final = (400, 403, 405, 409, 412)
-_ABSENT: Final = (403, 404)
 # HEAD may be refused if GET is not (google/go-containerregistry#971, containerd/containerd#6684).
-_NO_HEAD: Final = (*_ABSENT, 405, 501)
+_NO_HEAD_METHOD: Final = (405, 501)
+_NO_HEAD: Final = (403, 404, *_NO_HEAD_METHOD)
 
 
 class FetchedManifest(NamedTuple):
@@ -95,8 +94,7 @@ def head_manifest(access: Access, reference: str) -> Flow[Descriptor]:
     Uses GET if HEAD is refused or incomplete. Raises ProtocolViolation without a media type, and
     the errors of `get_manifest`.
     """
-    request, response = yield from _send_head(access, reference)
-    return (yield from _describe(access, reference, request, response))
+    return (yield from _describe(access, reference, _NO_HEAD))
 
 
 def find_manifest(access: Access, reference: str) -> Flow[Descriptor | None]:
@@ -105,27 +103,19 @@ def find_manifest(access: Access, reference: str) -> Flow[Descriptor | None]:
     404 means so, and 403: Artifactory sends that for a missing manifest. If the rights are
     missing, the write fails. Raises as `head_manifest`.
     """
-    request, response = yield from _send_head(access, reference)
-    if response.status in _ABSENT:
-        return None
     try:
-        return (yield from _describe(access, reference, request, response))
+        return (yield from _describe(access, reference, _NO_HEAD_METHOD))
     except (NotFound, Denied):
         return None
 
 
-def _send_head(access: Access, reference: str) -> Flow[tuple[Request, Response]]:
-    _parse_digest(reference)
+def _describe(access: Access, reference: str, no_head: tuple[int, ...]) -> Flow[Descriptor]:
+    """Return the descriptor from HEAD, or from GET if it is incomplete or its status `no_head`."""
+    expected = _parse_digest(reference)
     request = Request("HEAD", access.url(f"manifests/{reference}"), _ACCEPT)
-    return request, (yield from access.send(request))
-
-
-def _describe(
-    access: Access, reference: str, request: Request, response: Response
-) -> Flow[Descriptor]:
-    """Return the descriptor that a response to HEAD gives or, if it does not, that of a GET."""
-    if response.status not in _NO_HEAD:
-        descriptor = _read_head(request, response, _parse_digest(reference))
+    response = yield from access.send(request)
+    if response.status not in no_head:
+        descriptor = _read_head(request, response, expected)
         if descriptor is not None:
             return descriptor
     manifest = yield from get_manifest(access, reference)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from brolga.errors import ProtocolViolation, TransportError
 from brolga.protocol.auth import Access, Credentials, RegistrySession
@@ -11,10 +12,6 @@ from brolga.protocol.http import Flow, Request, Response
 from brolga.protocol.responses import is_json, raise_for_status, reject_html
 from brolga.protocol.retry import Retry, no_clock, send_with_retry
 from brolga.protocol.urls import origin
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
 
 _NO_API: Final = (400, 404, 405)
 _VERSION: Final = "docker-distribution-api-version"

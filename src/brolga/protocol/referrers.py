@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from brolga.protocol.auth import Access
     from brolga.spec.descriptor import Descriptor
 
-
 # How registries without the API respond. GHCR redirects with 303 to one of these. Old Harbor sends
 # 401 without a challenge, or 403: if the rights are missing, reading the tag fails as well.
 _NO_API: Final = (303, 400, 401, 403, 404, 405, 406, 501)
@@ -116,23 +115,23 @@ def _update_index(
     access: Access, subject: Digest, change: Callable[[list[Descriptor]], list[Descriptor]]
 ) -> Flow[None]:
     """Write the changed index, until what is read again needs no change."""
-    tag, delay_s = referrers_tag(subject), 0.0
-    for attempt in range(1 + _ATTEMPTS):
+    tag, attempt, delay_s = referrers_tag(subject), 0, 0.0
+    while True:
         index = yield from _get_index(access, subject, delay_s)
         manifests = list(index.manifests)
         changed = change(manifests)
         if changed == manifests:
             return
-        if attempt == _ATTEMPTS:
-            break
+        attempt += 1
+        if attempt > _ATTEMPTS:
+            raise ProtocolViolation(
+                f"the tag {tag} does not keep what is written to it: other clients write to it at "
+                "the same time, or the registry refuses changes of tags"
+            )
         index = index.replace(manifests=changed)
         yield from put_manifest(access, tag, index.raw, index.media_type)
         jitter = 0.5 + access.registry.retry.jitter()
-        delay_s = min((attempt + 1) * _INITIAL_DELAY_S, _MAX_DELAY_S) * jitter
-    raise ProtocolViolation(
-        f"the tag {tag} does not keep what is written to it: other clients write to it at the "
-        "same time, or the registry refuses changes of tags"
-    )
+        delay_s = min(attempt * _INITIAL_DELAY_S, _MAX_DELAY_S) * jitter
 
 
 def _get_index(access: Access, subject: Digest, delay_s: float = 0.0) -> Flow[Index]:

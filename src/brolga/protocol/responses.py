@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from brolga.protocol.http import Request, Response
     from brolga.spec.descriptor import Descriptor
 
-
 _MAX_ERRORS: Final = 3  # the cause may not be the first
 _MAX_TEXT: Final = 300  # characters of each text of a registry in a message
 _MAX_WAIT_S: Final = 3600.0

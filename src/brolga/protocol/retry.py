@@ -7,17 +7,14 @@ nothing was done. After a lost response or another 5xx, only what does no harm t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from brolga.errors import BrolgaError, RateLimited, RegistryError, TransportError
 from brolga.protocol.http import Flow, Request, Response, Timeout
 from brolga.protocol.responses import retry_after_s
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-
 
 # The idempotent methods, and POST, which here opens a session, mounts a blob or gets a token: a
 # second one does no harm. The bytes of a second PATCH would be appended.
@@ -136,28 +133,27 @@ def send_with_retry(
 
     Raises the last TransportError if no attempt got a response.
     """
+    may_retry = request.is_repeatable and request.timeout is not Timeout.SHORT
+    is_harmless = may_retry and request.method in _REPEATABLE
     attempt, was_stale, outcome_unknown = 1, False, False
     while True:
-        delay_s: float | None
+        delay_s = None
         try:
             response = yield from send(request)
         except TransportError as error:
             outcome_unknown = outcome_unknown or error.reason != "connect"
-            may_repeat = error.reason in reasons and _is_repeatable(request)
-            if (
-                may_repeat
-                and not was_stale
-                and error.reason == "cut"
-                and not error.is_new_connection
-            ):
-                was_stale, request = True, replace(request, delay_s=0.0)
-                continue
-            delay_s = retry.delay_s(attempt) if may_repeat else None
+            if is_harmless and error.reason in reasons:
+                if error.reason == "cut" and not error.is_new_connection and not was_stale:
+                    was_stale, request = True, replace(request, delay_s=0.0)
+                    continue
+                delay_s = retry.delay_s(attempt)
             if delay_s is None:
                 raise
         else:
             is_refusal = response.status in RETRY_LATER_STATUSES
-            delay_s = _delay_after(retry, attempt, request, response)
+            is_temporary = is_refusal or (is_harmless and response.status in TRANSIENT_STATUSES)
+            if may_retry and is_temporary:
+                delay_s = retry.delay_s(attempt, retry_after_s(response.headers))
             if delay_s is None:
                 changes = request.method not in ("GET", "HEAD")
                 return replace(response, retried=True) if outcome_unknown and changes else response
@@ -166,26 +162,8 @@ def send_with_retry(
         attempt += 1
 
 
-def _delay_after(retry: Retry, attempt: int, request: Request, response: Response) -> float | None:
-    """Return the delay before the next attempt; None if the response is the result."""
-    if request.timeout is Timeout.SHORT or not request.is_repeatable:
-        return None
-    is_refusal = response.status in RETRY_LATER_STATUSES
-    if is_refusal or (response.status in TRANSIENT_STATUSES and _is_repeatable(request)):
-        return retry.delay_s(attempt, retry_after_s(response.headers))
-    return None
-
-
 def is_transient(error: BrolgaError) -> bool:
     """Return whether a failure may pass by itself: a temporary refusal, or a lost response."""
     if isinstance(error, TransportError):
         return error.reason in TRANSIENT_REASONS
     return isinstance(error, RegistryError) and error.status in TRANSIENT_STATUSES
-
-
-def _is_repeatable(request: Request) -> bool:
-    return (
-        request.is_repeatable
-        and request.method in _REPEATABLE
-        and request.timeout is not Timeout.SHORT
-    )

@@ -17,7 +17,6 @@ from brolga.errors import ProtocolViolation
 if TYPE_CHECKING:
     from brolga.spec.digest import Digest
 
-
 _MAX_SHOWN: Final = 300  # characters of a URL in a message
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _VISIBLE: Final = re.compile(r"[!-~]++")

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
 
-
 Block: TypeAlias = bytes | memoryview
 
 

@@ -7,17 +7,14 @@ name is rejected only beside that name.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 from brolga.errors import excerpt
 from brolga.spec import json
 from brolga.spec.digest import Digest
 from brolga.spec.platform import DEFAULT_PLATFORM, PLATFORM_MEMBERS, Platform
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
 
 _TEXTS: Final = ("User", "WorkingDir", "StopSignal")
 _LISTS: Final = ("Env", "Entrypoint", "Cmd", "OnBuild", "Shell")

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import binascii
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from brolga.errors import excerpt
 from brolga.spec import json
 from brolga.spec.digest import Digest
 from brolga.spec.mediatypes import check_media_type
 from brolga.spec.platform import Platform
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 # "size: int64" (descriptor.md, Properties).
 _MAX_SIZE: Final = 2**63 - 1

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import Final, Protocol, Self
 
 from brolga.errors import DigestMismatch, InvalidDigest, excerpt
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
 
 # The grammar has no bound. This is the longest file name of common file systems, and an OCI
 # layout stores a blob under its `encoded` part (image-layout.md, Blobs); sha512 needs 135.

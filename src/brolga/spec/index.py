@@ -5,9 +5,10 @@ Includes Docker's manifest list. A platform is chosen as crane does, a variant a
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import TYPE_CHECKING, Final, Self, TypeVar, Unpack
+from typing import Final, Self, TypeVar, Unpack
 
 from brolga.errors import PlatformNotFound, excerpt
 from brolga.spec.descriptor import Descriptor
@@ -15,10 +16,6 @@ from brolga.spec.json import decode, error_at, reuse_originals
 from brolga.spec.manifest import Manifest, ManifestBase, SharedMembers, detect_media_type
 from brolga.spec.mediatypes import DOCKER_CONFIG, INDEX_TYPES, MANIFEST_TYPES, OCI_CONFIG, OCI_INDEX
 from brolga.spec.platform import DEFAULT_PLATFORM, Platform, variant_preference
-
-if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator
-
 
 T = TypeVar("T", bound="Hashable")
 

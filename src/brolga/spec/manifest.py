@@ -6,17 +6,15 @@ document, so that unknown members stay. The result is decoded again and passes t
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Self, TypedDict, Unpack
+from typing import ClassVar, Self, TypedDict, Unpack
 
 from brolga.errors import excerpt
 from brolga.spec import json, mediatypes
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
 
 
 def detect_media_type(document: Mapping[str, object], content_type: str = "") -> str:

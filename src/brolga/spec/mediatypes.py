@@ -7,13 +7,11 @@ type or from the first bytes.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from brolga.errors import excerpt
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 # RFC 6838, section 4.2: a type and a subtype of at most 127 characters each, no parameters.
 _RESTRICTED_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}+"

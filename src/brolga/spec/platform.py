@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from brolga.errors import excerpt
 from brolga.spec.json import Members, freeze, hash_key, read_string, reduce_dataclass, thaw
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 _NO_EXTRA: Final[Mapping[str, object]] = MappingProxyType({})
 _WORD: Final = "[A-Za-z0-9._-]++"

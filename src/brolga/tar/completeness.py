@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import BlockSource
 
-
 # The number of bytes to skip, and of the bytes to send then.
 _Step: TypeAlias = tuple[int, int]
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import Block
 
-
 _HEAD_SIZE: Final = 6  # bytes that show an unsupported compression
 
 

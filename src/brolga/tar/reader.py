@@ -7,15 +7,13 @@ is checked and a layer that is read share one reader. It accepts only what all r
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
 from contextlib import suppress
 from enum import Enum
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 from zlib import adler32
 
 from brolga.errors import CorruptBlob, excerpt
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
 
 BLOCK_SIZE: Final = 512  # bytes
 _MAX_EXTENDED: Final = 1 << 20  # bytes of one extended header; Go has the same limit

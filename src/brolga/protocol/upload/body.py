@@ -7,15 +7,12 @@ the source is silent for too long (`IdleLimit`). Errors of the source are raised
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from brolga.errors import BrolgaError, StreamNotReplayable
 from brolga.protocol.http import Blocks, BodyError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
-
 
 # Half of the shortest common timeout in front of registries (30 s; nginx and ALB have 60 s).
 _IDLE_S: Final = 15.0
@@ -110,9 +107,9 @@ class IdleLimit:
     in a silence: the next one begins when the body has new bytes.
     """
 
-    def __init__(self, clock: Callable[[], float], limit_s: float | None = None) -> None:
+    def __init__(self, clock: Callable[[], float], limit_s: float = _IDLE_S) -> None:
         self._clock = clock
-        self._limit_s = _IDLE_S if limit_s is None else limit_s
+        self._limit_s = limit_s
         self._silent_since: float | None = None
         self._ends = False
         self.waits = False

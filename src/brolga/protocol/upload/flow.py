@@ -66,7 +66,6 @@ if TYPE_CHECKING:
     from brolga.protocol.http import Flow, Request, Response
     from brolga.spec.descriptor import Descriptor
 
-
 _HEAD_ATTEMPTS: Final = 3  # after a PUT without an answer
 _UNEXPECTED: Final = (200, 202, 203)  # to a PUT: a proxy's answer, or the registry is not done yet
 

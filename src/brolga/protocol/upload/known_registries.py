@@ -8,12 +8,9 @@ if length and digest are known before), and what to do after a failure: the size
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+from typing import Final
 
 _MIB: Final = 1 << 20
 _ANY_SIZE: Final = 1 << 62  # bytes: no blob has more

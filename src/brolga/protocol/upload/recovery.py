@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import (
@@ -18,21 +19,16 @@ from brolga.protocol.upload.machine import Active, InSession, Recovery, Uncertai
 if TYPE_CHECKING:
     from brolga.protocol.upload.known_registries import UploadStrategy
 
-
 # A PUT with such an answer may have stored the blob: a proxy lost the registry's answer, as if
 # committing a large blob takes too long (goharbor/harbor#19573), or the registry failed after it.
 DOUBTFUL: Final = TRANSIENT_STATUSES - set(RETRY_LATER_STATUSES)
-_BAD_REQUEST: Final = 400
-_CONFLICT: Final = 409
-_TOO_LARGE: Final = 413
-_RANGE_NOT_SATISFIABLE: Final = 416
 # A proxy that does not accept a chunked transfer coding: 411 Length Required, or 501 for a coding
 # that it does not understand (RFC 9112, section 6.1).
 _LENGTH_REQUIRED: Final = (411, 501)
 _GATEWAY_TIMEOUTS: Final = (408, 502, 504)  # a proxy's words for a body that it waited too long for
-_LOST: Final = (404, 410, _RANGE_NOT_SATISFIABLE)
+_LOST: Final = (404, 410, 416)
 _LOST_CODES: Final = ("BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "RANGE_INVALID", "SIZE_INVALID")
-_MAX_QUERIES: Final = 3  # failed ones in a row, if a new session could have all bytes
+_MAX_QUERIES: Final = 2  # failed before the last one, if a new session could have all bytes
 
 
 def decide(state: Active, error: BrolgaError) -> Recovery:
@@ -43,12 +39,9 @@ def decide(state: Active, error: BrolgaError) -> Recovery:
         return Recovery.SHRINK if state.strategy.can_shrink else Recovery.FAIL
     if not _may_succeed_later(state, error):
         return Recovery.FAIL
-    in_vain = (
-        isinstance(state, Uncertain)
-        and state.replayable
-        and state.failed_queries + 1 >= _MAX_QUERIES
-    )
-    if in_vain or not state.strategy.resumes or _is_session_over(state, error):
+    if isinstance(state, Uncertain) and state.replayable and state.failed_queries >= _MAX_QUERIES:
+        return Recovery.RESTART
+    if not state.strategy.resumes or _is_session_over(state, error):
         return Recovery.RESTART
     return Recovery.RESUME
 
@@ -71,7 +64,7 @@ def may_follow_commit(error: BrolgaError) -> bool:
     """
     if not isinstance(error, RegistryError):
         return False
-    is_closed = error.status in (_BAD_REQUEST, _CONFLICT)
+    is_closed = error.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT)
     return is_closed or (error.status not in DOUBTFUL and _is_session_lost(error))
 
 
@@ -98,10 +91,12 @@ def _is_too_large(state: InSession, error: BrolgaError) -> bool:
     if not isinstance(error, RegistryError):
         return False
     chunk_size = state.strategy.chunk_size
-    if error.status == _RANGE_NOT_SATISFIABLE:
+    if error.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         is_first = state.acknowledged == 0 and not state.is_continued
         return bool(chunk_size) and is_first and state.strategy.can_shrink
-    return error.status == _TOO_LARGE or (error.status in _LENGTH_REQUIRED and not chunk_size)
+    if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return True
+    return error.status in _LENGTH_REQUIRED and not chunk_size
 
 
 def _may_succeed_later(state: InSession, error: BrolgaError) -> bool:
@@ -117,8 +112,9 @@ def _may_succeed_later(state: InSession, error: BrolgaError) -> bool:
 def _is_session_over(state: InSession, error: BrolgaError) -> bool:
     """Return whether the session cannot be resumed."""
     # Not every registry has a code for bytes at a wrong offset.
-    is_bad_request = isinstance(error, RegistryError) and error.status == _BAD_REQUEST
-    return _is_session_lost(error) or (is_bad_request and state.is_continued)
+    if isinstance(error, RegistryError) and error.status == HTTPStatus.BAD_REQUEST:
+        return state.is_continued or _is_session_lost(error)
+    return _is_session_lost(error)
 
 
 def _is_session_lost(error: BrolgaError) -> bool:

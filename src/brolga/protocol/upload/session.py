@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
@@ -32,13 +33,8 @@ if TYPE_CHECKING:
     from brolga.spec.digest import Digest
     from brolga.spec.reference import Repository
 
-
 # Each of these is some registry's answer to a PATCH (ECR 201, JFrog 200 and 204).
 PATCH_SUCCESS: Final = (200, 201, 202, 204)
-_OK: Final = 200
-_CREATED: Final = 201
-_ACCEPTED: Final = 202
-_NOT_FOUND: Final = 404
 _OCTETS: Final = "application/octet-stream"
 # Some registries write "bytes=" before it, and Quay -1 for nothing.
 _RANGE: Final = re.compile(r"(?:bytes=)?0-(-?[0-9]{1,19})")
@@ -61,15 +57,13 @@ def open_session(access: Access, delay_s: float = 0.0) -> Flow[tuple[UploadSessi
     """
     request = Request("POST", access.url("blobs/uploads/"), body=b"", delay_s=delay_s)
     response = yield from _send_post(access, request)
-    raise_for_status(request, response, _ACCEPTED)
+    raise_for_status(request, response, HTTPStatus.ACCEPTED)
     wish = _MIN_CHUNK.fullmatch(response.headers.get("oci-chunk-min-length", ""))
     smallest = int(wish[0]) if wish else 0
     return UploadSession(location(request, response)), smallest if smallest <= _MAX_CHUNK else 0
 
 
-def post_blob(
-    access: Access, data: bytes, digest: Digest, delay_s: float = 0.0
-) -> Flow[UploadSession | None]:
+def post_blob(access: Access, data: bytes, digest: Digest) -> Flow[UploadSession | None]:
     """Upload a small blob by one request (end-4b).
 
     Return None if that is done, or the session that the registry opened instead.
@@ -77,9 +71,9 @@ def post_blob(
     Raises DigestMismatch, RegistryError.
     """
     url = with_digest(access.url("blobs/uploads/"), digest)
-    request = Request("POST", url, {"Content-Type": _OCTETS}, data, delay_s=delay_s)
+    request = Request("POST", url, {"Content-Type": _OCTETS}, data)
     response = yield from _send_post(access, request)
-    if response.status == _ACCEPTED:
+    if response.status == HTTPStatus.ACCEPTED:
         return UploadSession(location(request, response))
     verify_stored(request, response, digest)
     return None
@@ -94,8 +88,10 @@ def mount_blob(access: Access, digest: Digest, source: Repository) -> Flow[Uploa
     query = f"mount={quote(str(digest), safe='')}&from={quote(source.path, safe='')}"
     request = Request("POST", access.url(f"blobs/uploads/?{query}"), body=b"")
     response = yield from _send_post(access, request)
-    raise_for_status(request, response, _CREATED, _ACCEPTED)
-    return None if response.status == _CREATED else UploadSession(location(request, response))
+    raise_for_status(request, response, HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
+    if response.status == HTTPStatus.CREATED:
+        return None
+    return UploadSession(location(request, response))
 
 
 def _send_post(access: Access, request: Request) -> Flow[Response]:
@@ -103,7 +99,7 @@ def _send_post(access: Access, request: Request) -> Flow[Response]:
     try:
         return (yield from access.send(request))
     except BodyError as failed:
-        if failed.response is not None and failed.response.status == _ACCEPTED:
+        if failed.response is not None and failed.response.status == HTTPStatus.ACCEPTED:
             with suppress(ProtocolViolation):
                 yield from cancel(access, UploadSession(location(request, failed.response)))
         raise
@@ -186,9 +182,8 @@ def blob_exists(access: Access, descriptor: Descriptor, delay_s: float = 0.0) ->
         response = yield from access.send(request)
     except BrolgaError:
         return None
-    if response.status not in (_OK, _NOT_FOUND):
-        return None
-    return confirms_blob(response, descriptor)
+    is_known = response.status in (HTTPStatus.OK, HTTPStatus.NOT_FOUND)
+    return confirms_blob(response, descriptor) if is_known else None
 
 
 def verify_stored(request: Request, response: Response, expected: Digest) -> None:
