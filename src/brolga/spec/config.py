@@ -54,16 +54,6 @@ def _platform_members(platform: Platform) -> dict[str, object]:
     return {**dict.fromkeys(PLATFORM_MEMBERS), **replace(platform, extra={}).to_dict()}
 
 
-def _update(
-    members: Mapping[str, object], changes: Mapping[str, object | None]
-) -> dict[str, object]:
-    """Return members with changes; a change to None removes the member."""
-    updated = {**members, **changes}
-    return {
-        name: value for name, value in updated.items() if value is not None or name not in changes
-    }
-
-
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
     """The config of an image: a typed view of its exact bytes.
@@ -108,7 +98,7 @@ class ImageConfig:
     def empty(cls, platform: Platform = DEFAULT_PLATFORM) -> ImageConfig:
         """Return the config of an image without layers."""
         document: dict[str, object] = {
-            **_update({}, _platform_members(platform)),
+            **json.update_members({}, _platform_members(platform)),
             "config": {},
             "rootfs": {"type": "layers", "diff_ids": []},
             "history": [],
@@ -169,7 +159,7 @@ class ImageConfig:
                 changes[name] = new or None
         if config is not None:
             execution = json.thaw(self.config)
-            if (updated := _update(execution, json.thaw(config))) != execution:
+            if (updated := json.update_members(execution, json.thaw(config))) != execution:
                 changes["config"] = updated
         layers = self.diff_ids if diff_ids is None else tuple(diff_ids)
         entries = self.history if history is None else tuple(history)
@@ -188,7 +178,7 @@ class ImageConfig:
             changes["history"] = json.reuse_originals(
                 entries, self.history, self._document.get("history")
             )
-        return ImageConfig(json.encode(_update(self._document, changes)))
+        return ImageConfig(json.encode(json.update_members(self._document, changes)))
 
 
 _HISTORY_MEMBERS: Final = frozenset({"created", "created_by", "author", "comment", "empty_layer"})
@@ -209,10 +199,8 @@ class History:
     empty_layer: bool = False
     extra: Mapping[str, object] = field(default_factory=dict, kw_only=True)
 
-    def __hash__(self) -> int:
-        """Hash every field: a set of many entries stays fast."""
-        texts = (self.created, self.created_by, self.author, self.comment)
-        return hash((texts, self.empty_layer, json.hash_key(self.extra)))
+    __hash__ = json.hash_dataclass
+    __reduce__ = json.reduce_dataclass
 
     def __post_init__(self) -> None:
         """Keep a read-only copy."""
@@ -242,10 +230,6 @@ class History:
             "empty_layer": self.empty_layer,
         }
         return {**{name: item for name, item in optional.items() if item}, **json.thaw(self.extra)}
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Pickle the fields."""
-        return json.reduce_dataclass(self)
 
 
 def count_layers(history: tuple[History, ...]) -> int:

@@ -54,16 +54,8 @@ class Descriptor:
     data: bytes | None = field(default=None, repr=False, kw_only=True)
     extra: Mapping[str, object] = field(default_factory=dict, kw_only=True)
 
-    def __hash__(self) -> int:
-        """Hash every field that can differ between two descriptors.
-
-        A layout lists one image under many names, in annotations alone: equal hashes would make
-        a set of them quadratic.
-        """
-        identity = (self.media_type, self.digest, self.size, self.platform, self.artifact_type)
-        return hash(
-            (identity, self.urls, json.hash_key(self.annotations), json.hash_key(self.extra))
-        )
+    __hash__ = json.hash_dataclass
+    __reduce__ = json.reduce_dataclass
 
     def __post_init__(self) -> None:
         """Check each property, and keep read-only copies of the mappings."""
@@ -108,10 +100,6 @@ class Descriptor:
             data=members.get("data", functools.partial(_read_data, digest, size), None),
             extra=members.unknown(_MEMBERS),
         )
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Pickle the fields."""
-        return json.reduce_dataclass(self)
 
     def to_dict(self) -> dict[str, object]:
         """Return the properties by their JSON names. Empty ones are left out (annotations.md)."""

@@ -74,11 +74,7 @@ class Index(ManifestBase):
         counts as linux/amd64, as in crane; attestations and artifacts do not count. Raises
         PlatformNotFound.
         """
-        return self.select_all(platform)[0]
-
-    def select_all(self, platform: Platform) -> tuple[Descriptor, ...]:
-        """Return all images, or nested indexes, that suit best. Raises PlatformNotFound."""
-        return select_best(self._images(), platform)
+        return select_best(self._images(), platform)[0]
 
     def select_nearest(self, platform: Platform) -> Descriptor:
         """Return the image to build on for the platform of a config, which has all details.

@@ -296,6 +296,19 @@ def hash_key(value: object) -> Any:  # noqa: ANN401 - JSON is of any type
     return value
 
 
+def hash_dataclass(value: Any) -> int:  # noqa: ANN401 - any dataclass of frozen JSON
+    """Implement `__hash__` of every field: equal hashes would make a set of many values slow."""
+    return hash(hash_key(tuple(getattr(value, name) for name in value.__slots__)))
+
+
+def update_members(
+    members: Mapping[str, object], changes: Mapping[str, object]
+) -> dict[str, object]:
+    """Return members with changes; a change to None removes the member."""
+    removed = {name for name, item in changes.items() if item is None}
+    return {name: item for name, item in {**members, **changes}.items() if name not in removed}
+
+
 def reduce_dataclass(value: Any) -> tuple[object, ...]:  # noqa: ANN401 - any dataclass of frozen JSON
     """Implement `__reduce__` with plain dicts: a read-only mapping cannot be pickled."""
     return _rebuild, (type(value), {f.name: thaw(getattr(value, f.name)) for f in fields(value)})

@@ -194,11 +194,7 @@ class ManifestBase:
             changes["subject"] = subject.to_dict() if subject else None
         if not changes:
             return self
-        document = {**self._document, **changes}
-        for name in changes:
-            if document[name] is None:
-                del document[name]
-        return type(self)(json.encode(document))
+        return type(self)(json.encode(json.update_members(self._document, changes)))
 
 
 @dataclass(frozen=True, slots=True)

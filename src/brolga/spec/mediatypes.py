@@ -102,9 +102,7 @@ DOCKER_BY_OCI: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-_OCI_BY_DOCKER: Final[Mapping[str, str]] = MappingProxyType(
-    {docker: oci for oci, docker in DOCKER_BY_OCI.items()}
-)
+_OCI_BY_DOCKER: Final = {docker: oci for oci, docker in DOCKER_BY_OCI.items()}
 _OCI_IMAGE: Final = "application/vnd.oci.image."
 
 # The config of an image that runs; any other belongs to an artifact.
