@@ -265,11 +265,7 @@ class Merge:
             layer.symlinks.update({path: target} if target is not None else {})
 
     def _add_directory(self, layer: _Layer, path: bytes, user: bytes) -> bool:
-        """Record a directory and its parents. Return whether its content is hidden.
-
-        Raises LayerError if the layer has a file of that name: other readers would overwrite it, or
-        fail.
-        """
+        """Record a directory and its parents. Return whether its content is hidden."""
         above, new = self._above, []
         while path not in layer.directories and path:
             if path in layer.files:

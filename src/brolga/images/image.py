@@ -19,7 +19,7 @@ from brolga.errors import InvalidManifest, LayerError
 from brolga.images.blobs import InMemoryBlob, StoredBlob
 from brolga.spec import mediatypes
 from brolga.spec.config import History, ImageConfig, align_history
-from brolga.spec.json import MAX_SIZE
+from brolga.spec.json import MAX_SIZE, update_members
 from brolga.spec.manifest import Manifest, convert_manifest
 from brolga.spec.platform import DEFAULT_PLATFORM, Platform
 
@@ -103,10 +103,7 @@ class Image:
 
     @property
     def config(self) -> ImageConfig:
-        """The config with every change and layer (image-spec config.md).
-
-        Raises NotComputed if a layer's stream has not been read, and what `load_config` raises.
-        """
+        """The config with every change and layer. Raises NotComputed, and as `load_config`."""
         config = reduce(lambda config, edit: edit(config), self._edits, self.load_config())
         return _append_layers(config, self._additions)
 
@@ -148,9 +145,31 @@ class Image:
 
         Raises InvalidManifest if it is not an image's config, or has not a DiffID for each layer.
         """
-        if not self._memo:
-            self._memo.append(self._read_config())
-        return self._memo[0]
+        if self._memo:
+            return self._memo[0]
+        descriptor, layers = self._base.config, len(self._base_layers)
+        if descriptor.size > MAX_SIZE:
+            raise InvalidManifest(
+                f"config: {descriptor.size} bytes, but at most {MAX_SIZE} are read"
+            )
+        with self._base_config.open() as stream:
+            raw = b"".join(stream.blocks())
+        try:
+            config = ImageConfig.parse(raw)
+        except InvalidManifest as error:
+            if descriptor.media_type in mediatypes.IMAGE_CONFIGS:
+                raise
+            raise InvalidManifest(
+                f"not an image, but an artifact: its config is {descriptor.media_type}, and cannot "
+                f"be read as an image's ({error})"
+            ) from error
+        if len(config.diff_ids) != layers:
+            raise InvalidManifest(
+                f"config {descriptor.digest}, $.rootfs.diff_ids: {len(config.diff_ids)} DiffIDs, "
+                f"but the manifest has {layers} layers"
+            )
+        self._memo.append(config)
+        return config
 
     def append(self, *layers: Layer, created_by: str = "", comment: str = "") -> Image:
         """Return the image with `layers` on top, without reading them.
@@ -180,7 +199,7 @@ class Image:
 
     def with_annotations(self, annotations: Mapping[str, str | None]) -> Image:
         """Return the image with these annotations added to its manifest's; None removes one."""
-        updated = update_annotations(self._base.annotations, annotations)
+        updated = update_members(self._base.annotations, annotations)
         return replace(self, _base=self._base.replace(annotations=updated))
 
     def with_subject(self, subject: Descriptor | None) -> Image:
@@ -242,30 +261,6 @@ class Image:
         layer = flatten_layers(self.layers, strict=strict, on_warning=on_warning)
         return bare.append(layer, created_by=created_by)
 
-    def _read_config(self) -> ImageConfig:
-        descriptor, layers = self._base.config, len(self._base_layers)
-        if descriptor.size > MAX_SIZE:
-            raise InvalidManifest(
-                f"config: {descriptor.size} bytes, but at most {MAX_SIZE} are read"
-            )
-        with self._base_config.open() as stream:
-            raw = b"".join(stream.blocks())
-        try:
-            config = ImageConfig.parse(raw)
-        except InvalidManifest as error:
-            if descriptor.media_type in mediatypes.IMAGE_CONFIGS:
-                raise
-            raise InvalidManifest(
-                f"not an image, but an artifact: its config is {descriptor.media_type}, and cannot "
-                f"be read as an image's ({error})"
-            ) from error
-        if len(config.diff_ids) != layers:
-            raise InvalidManifest(
-                f"config {descriptor.digest}, $.rootfs.diff_ids: {len(config.diff_ids)} DiffIDs, "
-                f"but the manifest has {layers} layers"
-            )
-        return config
-
 
 def creation_time() -> str:
     """Return SOURCE_DATE_EPOCH, or now, as RFC 3339 in UTC. Raises ValueError if it is wrong."""
@@ -277,14 +272,6 @@ def creation_time() -> str:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (OverflowError, ValueError, OSError):
         raise ValueError(f"SOURCE_DATE_EPOCH is out of range: {text[:40]}") from None
-
-
-def update_annotations(
-    annotations: Mapping[str, str], changes: Mapping[str, str | None]
-) -> dict[str, str]:
-    """Return annotations with changes; None removes one."""
-    updated = {**annotations, **changes}
-    return {name: text for name, text in updated.items() if text is not None}
 
 
 def _append_layers(config: ImageConfig, additions: Iterable[_Addition]) -> ImageConfig:

@@ -20,8 +20,8 @@ from brolga.spec.digest import Digest, hasher
 from brolga.spec.json import MAX_SIZE
 from brolga.spec.manifest import mixed_media_types
 from brolga.stream.decompression import DEFAULT_LIMITS, Limits, decompress
-from brolga.tar.entries import Entry, read_entries
-from brolga.tar.reader import is_bare_whiteout, printable_name
+from brolga.tar.entries import read_entries
+from brolga.tar.reader import check_whiteout
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -274,8 +274,8 @@ def _read_content(blob: Blob, descriptor: Descriptor, algorithm: str, limits: Li
         if algorithm:
             plain_blocks = iter(plain)
             # After the entries, read what a broken archive has left, for the DiffID.
-            entries = _check_whiteouts(read_entries(plain_blocks))
-            tar_flaws = [_exhaust(entries), _exhaust(plain_blocks)]
+            names = (entry.name for entry in read_entries(plain_blocks))
+            tar_flaws = [_exhaust(map(check_whiteout, names)), _exhaust(plain_blocks)]
         flaws = [_exhaust(blocks)]
     if compressed.is_complete:
         flaws.append(_compare(descriptor, compressed.digest, compressed.size))
@@ -286,14 +286,6 @@ def _read_content(blob: Blob, descriptor: Descriptor, algorithm: str, limits: Li
         plain.digest if plain.is_complete else None,
         tuple(filter(None, tar_flaws)),
     )
-
-
-def _check_whiteouts(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Yield entries. Raises CorruptBlob for a whiteout that names nothing (layer.md, Whiteouts)."""
-    for entry in entries:
-        if is_bare_whiteout(entry.name):
-            raise errors.CorruptBlob(f"the whiteout {printable_name(entry.name)} names nothing")
-        yield entry
 
 
 def _exhaust(items: Iterable[object]) -> str | None:

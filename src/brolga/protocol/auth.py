@@ -118,10 +118,7 @@ class RegistrySession:
         return origin(url) == origin(self.base)
 
     def authorize(self, scope: tuple[str, ...], timeout: Timeout) -> Flow[str]:
-        """Return the Authorization header for a scope, "" if none is required.
-
-        Asks the token server unless a valid token is cached, and raises what that raises.
-        """
+        """Return the Authorization header for a scope; "" if none is required. May get a token."""
         if self._credentials.registry_token:
             return f"Bearer {self._credentials.registry_token}"
         if self._bearer is None:

@@ -49,18 +49,12 @@ def list_tags(access: Access) -> ListFlow:
 
 
 def list_repositories(access: Access) -> ListFlow:
-    """Yield the repositories of a registry page by page (docker's `/v2/_catalog`).
-
-    Raises as `list_tags`.
-    """
+    """Yield the repositories of a registry (docker's `/v2/_catalog`). Raises as `list_tags`."""
     return _pages(access, access.url(f"_catalog?n={_PAGE}"), "repositories", lambda _name: True)
 
 
 def next_page(access: Access, request: Request, response: Response) -> str:
-    """Return the URL of a list's next page, or "" if this is the last one (RFC 8288).
-
-    Raises ProtocolViolation if it is on another host, or is this page.
-    """
+    """Return the URL of a list's next page, which the registry must have (RFC 8288), or ""."""
     match = _NEXT.search(response.headers.get("link", ""))
     if match is None:
         return ""

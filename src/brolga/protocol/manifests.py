@@ -177,10 +177,7 @@ def delete_manifest(access: Access, reference: str) -> Flow[None]:
 
 
 def _parse_digest(reference: str) -> Digest | None:
-    """Return the digest that a reference is, or None for a tag, which has no colon.
-
-    Raises InvalidDigest if it cannot be computed here: nothing could be verified against it.
-    """
+    """Return the digest that a reference is, or None for a tag. Raises InvalidDigest."""
     if ":" not in reference:
         return None
     digest = Digest.parse(reference)
@@ -189,10 +186,7 @@ def _parse_digest(reference: str) -> Digest | None:
 
 
 def _check_equal(text: str, expected: Digest, actual: Digest) -> None:
-    """Raise DigestMismatch if two digests of one algorithm differ.
-
-    Digests of two algorithms may be of the same bytes.
-    """
+    """Raise DigestMismatch if two digests of one algorithm differ. Those of two can both be right."""
     if expected.algorithm == actual.algorithm and expected != actual:
         raise DigestMismatch(
             text.format(expected=expected, actual=actual),

@@ -54,10 +54,7 @@ def referrers_tag(subject: Digest) -> str:
 def list_referrers(
     access: Access, subject: Digest, artifact_type: str = ""
 ) -> Flow[tuple[Descriptor, ...]]:
-    """Return the referrers of `subject`, of one artifact type if it is given (end-12a, 12b).
-
-    Raises RegistryError, InvalidManifest, ProtocolViolation for a list without an end.
-    """
+    """Return the referrers of `subject`, of one artifact type if it is given (end-12a, 12b)."""
     query = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
     url, is_first = access.url(f"referrers/{subject}{query}"), True
     limits = ListLimits("referrers", _MAX_PAGES, _MAX_ENTRIES, _MAX_SIZE)

@@ -63,10 +63,7 @@ def raise_for_status(
 
 
 def raise_unless_deleted(request: Request, response: Response) -> None:
-    """Raise as `raise_for_status` if the response to a DELETE is not a success.
-
-    404 is one if an earlier attempt has an unknown outcome.
-    """
+    """Raise as `raise_for_status` unless a DELETE, or a lost attempt before it (404), succeeded."""
     if not (response.retried and response.status == HTTPStatus.NOT_FOUND):
         raise_for_status(request, response, 202, 200, 204)
 

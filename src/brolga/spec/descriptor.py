@@ -80,10 +80,7 @@ class Descriptor:
 
     @classmethod
     def from_dict(cls, value: object, path: str = "$") -> Self:
-        """Read a descriptor from a JSON object (descriptor.md, Properties).
-
-        `path` is the object's JSON path. Raises InvalidManifest, whose message begins with a path.
-        """
+        """Read the JSON object at `path` (descriptor.md, Properties). Raises InvalidManifest."""
         members = json.Members(value, path)
         members.reject_case_variants(_MEMBERS)
         media_type = members.need("mediaType", json.read_media_type)

@@ -301,12 +301,15 @@ def hash_dataclass(value: Any) -> int:  # noqa: ANN401 - any dataclass of frozen
     return hash(hash_key(tuple(getattr(value, name) for name in value.__slots__)))
 
 
-def update_members(
-    members: Mapping[str, object], changes: Mapping[str, object]
-) -> dict[str, object]:
+def update_members(members: Mapping[str, T], changes: Mapping[str, T | None]) -> dict[str, T]:
     """Return members with changes; a change to None removes the member."""
-    removed = {name for name, item in changes.items() if item is None}
-    return {name: item for name, item in {**members, **changes}.items() if name not in removed}
+    updated = dict(members)
+    for name, item in changes.items():
+        if item is None:
+            updated.pop(name, None)
+        else:
+            updated[name] = item
+    return updated
 
 
 def reduce_dataclass(value: Any) -> tuple[object, ...]:  # noqa: ANN401 - any dataclass of frozen JSON

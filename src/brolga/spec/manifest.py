@@ -178,7 +178,7 @@ class ManifestBase:
             "subject": subject.to_dict() if subject else None,
             "annotations": dict(shared.get("annotations") or {}) or None,
         }
-        return cls(json.encode({name: item for name, item in members.items() if item is not None}))
+        return cls(json.encode(json.update_members({}, members)))
 
     def _replace(self, changes: dict[str, object], shared: SharedMembers) -> Self:
         """Return the document with changes; one to None removes the member."""

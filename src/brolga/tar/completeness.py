@@ -42,10 +42,7 @@ class CompletenessCheck:
         self._is_first = True
 
     def next_block(self, timeout_s: float) -> memoryview | None:
-        """Return the source's next block. Raises CorruptBlob if it is not a complete tar.
-
-        The error comes at the source's end, or with the first header that is not valid.
-        """
+        """Return the source's next block. Raises CorruptBlob if it is not a complete tar."""
         block = self._source.next_block(timeout_s)
         if block is None:
             return None
@@ -146,16 +143,10 @@ def _read_headers(*, is_layer: bool) -> Generator[_Step, bytes, None]:
         if not isinstance(header, reader.Header):
             return
         if is_layer:
-            _check_layer_entry(header)
+            if header.kind not in reader.KNOWN_KINDS:
+                raise CorruptBlob(
+                    f"the entry {reader.printable_name(header.name)} is of the type "
+                    f"{reader.printable_name(header.kind)}, which readers of layers refuse,"
+                )
+            reader.check_whiteout(header.name)
         skip = header.size_in_blocks
-
-
-def _check_layer_entry(header: reader.Header) -> None:
-    """Raise CorruptBlob for an entry that readers of layers refuse."""
-    if header.kind not in reader.KNOWN_KINDS:
-        raise CorruptBlob(
-            f"the entry {reader.printable_name(header.name)} is of the type "
-            f"{reader.printable_name(header.kind)}, which readers of layers refuse,"
-        )
-    if reader.is_bare_whiteout(header.name):
-        raise CorruptBlob(f"the whiteout {reader.printable_name(header.name)} names nothing")

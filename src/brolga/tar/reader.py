@@ -358,9 +358,10 @@ def parse_number(data: bytes) -> int:
     return int(match[1] or b"0", 8)
 
 
-def is_bare_whiteout(name: bytes) -> bool:
-    """Return whether a name is that of a whiteout of nothing, which "is invalid" (layer.md)."""
-    return name.rpartition(b"/")[2] == b".wh."
+def check_whiteout(name: bytes) -> None:
+    """Raise CorruptBlob for the name of a whiteout of nothing, which "is invalid" (layer.md)."""
+    if name.rpartition(b"/")[2] == b".wh.":
+        raise CorruptBlob(f"the whiteout {printable_name(name)} names nothing")
 
 
 def printable_name(name: bytes) -> str:

@@ -73,10 +73,7 @@ def split_chunks(blocks: Blocks, size: int) -> Iterator[Chunk]:
 
 
 def wait_for_bytes(body: Body) -> None:
-    """Read a body until it has given enough bytes for a request, or has ended.
-
-    The body retains them, since `retain_from` was called with the offset of the session.
-    """
+    """Read a body until it has retained enough bytes for a request, or has ended."""
     before = body.bytes_read
     try:
         for _ in body.blocks(before):

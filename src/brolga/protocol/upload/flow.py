@@ -231,10 +231,7 @@ class Upload:
     # --- Committing
 
     def _commit(self, state: Committing) -> Flow[None]:
-        """Send the PUT, once, and believe only a response that agrees.
-
-        A second PUT finds no session if the first one did its work.
-        """
+        """Send the PUT once, since a second one may find no session, and check the response."""
         descriptor, attempts = state.descriptor, self.retry.attempts
         try:
             response = yield from self.access.send(state.put, retry=False)

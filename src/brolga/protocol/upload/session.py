@@ -51,10 +51,7 @@ class UploadSession(NamedTuple):
 
 
 def open_session(access: Access, delay_s: float = 0.0) -> Flow[tuple[UploadSession, int]]:
-    """Open a session (distribution-spec, end-4a).
-
-    Return it and the smallest chunk in bytes that the registry wants (OCI-Chunk-Min-Length), or 0.
-    """
+    """Open a session (end-4a); return it and the registry's OCI-Chunk-Min-Length in bytes, or 0."""
     request = Request("POST", access.url("blobs/uploads/"), body=b"", delay_s=delay_s)
     response = yield from _send_post(access, request)
     raise_for_status(request, response, HTTPStatus.ACCEPTED)
@@ -64,12 +61,7 @@ def open_session(access: Access, delay_s: float = 0.0) -> Flow[tuple[UploadSessi
 
 
 def post_blob(access: Access, data: bytes, digest: Digest) -> Flow[UploadSession | None]:
-    """Upload a small blob by one request (end-4b).
-
-    Return None if that is done, or the session that the registry opened instead.
-
-    Raises DigestMismatch, RegistryError.
-    """
+    """Upload a small blob by one request (end-4b); return the session if the registry opens one."""
     url = with_digest(access.url("blobs/uploads/"), digest)
     request = Request("POST", url, {"Content-Type": _OCTETS}, data)
     response = yield from _send_post(access, request)
@@ -80,11 +72,7 @@ def post_blob(access: Access, data: bytes, digest: Digest) -> Flow[UploadSession
 
 
 def mount_blob(access: Access, digest: Digest, source: Repository) -> Flow[UploadSession | None]:
-    """Mount a blob of another repository of the same registry (end-11).
-
-    Return None if that is done, or the session that the registry opened instead: the blob has to
-    be uploaded then.
-    """
+    """Mount another repository's blob (end-11); return the session if the registry opens one."""
     query = f"mount={quote(str(digest), safe='')}&from={quote(source.path, safe='')}"
     request = Request("POST", access.url(f"blobs/uploads/?{query}"), body=b"")
     response = yield from _send_post(access, request)
@@ -136,10 +124,7 @@ def monolithic_put(session: UploadSession, digest: Digest, body: Blocks, size: i
 def follow_location(
     session: UploadSession, request: Request, response: Response, acknowledged: int
 ) -> UploadSession:
-    """Return the session at the Location of a response, or at the same URL if it has none.
-
-    Raises ProtocolViolation for a Location that is not safe to call.
-    """
+    """Return the session at the Location of a response, or at the same URL if it has none."""
     if "location" not in response.headers:
         return UploadSession(session.url, acknowledged)
     return UploadSession(location(request, response), acknowledged)
@@ -151,9 +136,7 @@ def get_status(
     """Ask how many bytes the registry has (end-13), `sent` at most.
 
     Return None if the response does not say so, or the session is lost: nothing must be sent to a
-    session whose offset is unknown.
-
-    Raises TransportError or RegistryError if a later query may succeed.
+    session whose offset is unknown. Raises an error if a later query may succeed.
     """
     request = Request("GET", session.url, delay_s=delay_s)
     try:
