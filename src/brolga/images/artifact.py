@@ -29,17 +29,10 @@ _CREATED: Final = "org.opencontainers.image.created"
 
 
 @dataclass(frozen=True)
-class TitledBlob:
-    """A blob with a file name, under which oras stores it when it pulls."""
+class _DescribedBlob:
+    """A blob with a descriptor of its own."""
 
     blob: Blob
-    title: str
-
-    @property
-    def descriptor(self) -> Descriptor:
-        """The blob's descriptor with the title. Raises NotComputed as the blob does."""
-        descriptor = self.blob.descriptor
-        return replace(descriptor, annotations={**descriptor.annotations, _TITLE: self.title})
 
     @property
     def runs_user_code(self) -> bool:
@@ -52,24 +45,28 @@ class TitledBlob:
 
 
 @dataclass(frozen=True)
-class StreamBlob:
+class TitledBlob(_DescribedBlob):
+    """A blob with a file name, under which oras stores it when it pulls."""
+
+    title: str
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """The blob's descriptor with the title. Raises NotComputed as the blob does."""
+        descriptor = self.blob.descriptor
+        return replace(descriptor, annotations={**descriptor.annotations, _TITLE: self.title})
+
+
+@dataclass(frozen=True)
+class StreamBlob(_DescribedBlob):
     """A stream of any bytes as a blob, with a layer's media type only if it is a tar."""
 
-    stream: StreamLayer
+    blob: StreamLayer
 
     @property
     def descriptor(self) -> Descriptor:
         """The stream's descriptor. Raises NotComputed until the stream was read."""
-        return replace(self.stream.descriptor, media_type=self.stream.stream_media_type)
-
-    @property
-    def runs_user_code(self) -> bool:
-        """Whether reading calls the user's Python code."""
-        return self.stream.runs_user_code
-
-    def open(self) -> BlobStream:
-        """Open the compressed bytes, which can be read once."""
-        return self.stream.open()
+        return replace(self.blob.descriptor, media_type=self.blob.stream_media_type)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,17 +20,10 @@ from brolga.protocol.manifests import (
 from brolga.protocol.ping import check_login, ping
 from brolga.protocol.referrers import add_referrer, list_referrers, remove_referrer
 from brolga.protocol.retry import Retry
-from brolga.protocol.upload import (
-    Body,
-    KnownRegistry,
-    UploadSession,
-    UploadStrategy,
-    cancel,
-    identify_registry,
-    mount_blob,
-    upload_bytes,
-    upload_stream,
-)
+from brolga.protocol.upload import upload_bytes, upload_stream
+from brolga.protocol.upload.body import Body
+from brolga.protocol.upload.known_registries import KnownRegistry, UploadStrategy, identify_registry
+from brolga.protocol.upload.session import UploadSession, cancel, mount_blob
 from brolga.protocol.urls import redact
 
 __all__ = [

@@ -186,7 +186,7 @@ def _parse_digest(reference: str) -> Digest | None:
 
 
 def _check_equal(text: str, expected: Digest, actual: Digest) -> None:
-    """Raise DigestMismatch if two digests of one algorithm differ. Those of two can both be right."""
+    """Raise DigestMismatch if two digests of one algorithm differ."""
     if expected.algorithm == actual.algorithm and expected != actual:
         raise DigestMismatch(
             text.format(expected=expected, actual=actual),

@@ -78,7 +78,19 @@ class Digest:
                 f"digest algorithm {excerpt(self.algorithm)} is not lower-case letters and digits, "
                 "in parts joined by one of '+._-'"
             )
-        _check_encoded(self.algorithm, self.encoded)
+        encoded, size = self.encoded, _REGISTERED.get(self.algorithm)
+        if size is None:
+            # "Implementations SHOULD allow digests that are unsupported to pass validation if they
+            # comply with the above grammar" (descriptor.md, Digests).
+            if not _ENCODED.fullmatch(encoded):
+                raise InvalidDigest(
+                    f"digest encoded part {excerpt(encoded)} is not letters, digits and '=_-'"
+                )
+        elif len(encoded) != size or not _LOWER_HEX.fullmatch(encoded):
+            raise InvalidDigest(
+                f"digest encoded part {excerpt(encoded)} is not "
+                f"the {size} lower-case hexadecimal digits of {self.algorithm}"
+            )
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -144,20 +156,4 @@ def _check_computable(algorithm: str) -> None:
         known = " and ".join(_HASHES)
         raise InvalidDigest(
             f"digest algorithm {excerpt(algorithm)} cannot be computed here: {known} can"
-        )
-
-
-def _check_encoded(algorithm: str, encoded: str) -> None:
-    length = _REGISTERED.get(algorithm)
-    if length is None:
-        # "Implementations SHOULD allow digests that are unsupported to pass validation if they
-        # comply with the above grammar" (descriptor.md, Digests).
-        if not _ENCODED.fullmatch(encoded):
-            raise InvalidDigest(
-                f"digest encoded part {excerpt(encoded)} is not letters, digits and '=_-'"
-            )
-    elif len(encoded) != length or not _LOWER_HEX.fullmatch(encoded):
-        raise InvalidDigest(
-            f"digest encoded part {excerpt(encoded)} is not "
-            f"the {length} lower-case hexadecimal digits of {algorithm}"
         )

@@ -6,7 +6,7 @@ the blocks pass by; an entry's data is skipped.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from brolga.errors import CorruptBlob
 from brolga.tar import reader
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from brolga.spec.blob import BlockSource
-
-# The number of bytes to skip, and of the bytes to send then.
-_Step: TypeAlias = tuple[int, int]
 
 
 class CompletenessCheck:
@@ -128,8 +125,8 @@ class _Progress:
         )
 
 
-def _read_headers(*, is_layer: bool) -> Generator[_Step, bytes, None]:
-    """Yield what to skip and to send for each header of a tar; return at its end."""
+def _read_headers(*, is_layer: bool) -> Generator[tuple[int, int], bytes, None]:
+    """Yield how many bytes to skip, and to send then, for each header of a tar."""
     skip = 0
     while True:
         headers = reader.read_header()

@@ -18,29 +18,17 @@ from typing import TYPE_CHECKING
 from brolga.errors import BrolgaError
 from brolga.protocol.http import BodyError, Flow
 from brolga.protocol.retry import Retry, is_transient
-from brolga.protocol.upload.body import Body
 from brolga.protocol.upload.flow import Upload
-from brolga.protocol.upload.known_registries import KnownRegistry, UploadStrategy, identify_registry
+from brolga.protocol.upload.known_registries import UploadStrategy
 from brolga.protocol.upload.machine import Event, Idle, State, advance
-from brolga.protocol.upload.session import UploadSession, cancel, mount_blob, post_blob
+from brolga.protocol.upload.session import UploadSession, post_blob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from brolga.protocol.auth import Access
+    from brolga.protocol.upload.body import Body
     from brolga.spec.descriptor import Descriptor
-
-__all__ = [
-    "Body",
-    "KnownRegistry",
-    "UploadSession",
-    "UploadStrategy",
-    "cancel",
-    "identify_registry",
-    "mount_blob",
-    "upload_bytes",
-    "upload_stream",
-]
 
 
 def upload_stream(  # noqa: PLR0913 - what goes where, and how

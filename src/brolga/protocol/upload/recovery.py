@@ -51,9 +51,13 @@ def adapt(state: InSession, error: BrolgaError, recovery: Recovery) -> UploadStr
     strategy = state.strategy
     if recovery is Recovery.SHRINK:
         strategy = strategy.with_smaller_chunks()
-    if state.split and _refuses_second_patch(error):
-        strategy = strategy.with_one_patch()
-    return strategy
+    is_final = isinstance(error, DigestMismatch) or (
+        isinstance(error, RegistryError)
+        and error.status not in TRANSIENT_STATUSES
+        and not isinstance(error, Unauthorized)
+    )
+    # The registry may accept one PATCH a session, and no second one.
+    return strategy.with_one_patch() if state.split and is_final else strategy
 
 
 def may_follow_commit(error: BrolgaError) -> bool:
@@ -73,13 +77,6 @@ def may_be_idle_timeout(error: BrolgaError) -> bool:
     if isinstance(error, RegistryError):
         return error.status in _GATEWAY_TIMEOUTS
     return isinstance(error, UploadInterrupted)
-
-
-def _refuses_second_patch(error: BrolgaError) -> bool:
-    """Return whether the registry may accept one PATCH a session, and no second one."""
-    if isinstance(error, RegistryError):
-        return error.status not in TRANSIENT_STATUSES and not isinstance(error, Unauthorized)
-    return isinstance(error, DigestMismatch)
 
 
 def _is_too_large(state: InSession, error: BrolgaError) -> bool:
