@@ -39,7 +39,6 @@ from brolga.protocol import (
     Access,
     BodyError,
     Credentials,
-    FetchedManifest,
     RegistrySession,
     Request,
     Response,
@@ -63,6 +62,7 @@ from brolga.protocol import (
     upload_bytes,
 )
 from brolga.protocol.auth_tokens import parse_challenges, parse_token
+from brolga.protocol.manifests import FetchedManifest
 from brolga.protocol.responses import location, raise_for_status
 from brolga.protocol.urls import check_url, hostname, origin, redact, resolve, with_digest
 from brolga.spec.descriptor import Descriptor

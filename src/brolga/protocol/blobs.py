@@ -151,8 +151,5 @@ def _verify(access: Access, verifier: Verifier, digest: Digest) -> None:
 
 
 def _wrong_size(access: Access, digest: Digest, expected: int, actual: str) -> DigestMismatch:
-    return DigestMismatch(
-        f"{access.registry.base} gave {actual} bytes as {digest}, not the expected {expected}",
-        expected=str(digest),
-        actual="",
-    )
+    text = f"{access.registry.base} gave {actual} bytes as {digest}, not the expected {expected}"
+    return DigestMismatch(text, expected=digest)

@@ -188,8 +188,5 @@ def _parse_digest(reference: str) -> Digest | None:
 def _check_equal(text: str, expected: Digest, actual: Digest) -> None:
     """Raise DigestMismatch if two digests of one algorithm differ."""
     if expected.algorithm == actual.algorithm and expected != actual:
-        raise DigestMismatch(
-            text.format(expected=expected, actual=actual),
-            expected=str(expected),
-            actual=str(actual),
-        )
+        message = text.format(expected=expected, actual=actual)
+        raise DigestMismatch(message, expected=expected, actual=actual)

@@ -146,8 +146,8 @@ class Verifier:
         if actual != self._expected:
             raise DigestMismatch(
                 f"the bytes hash to {actual}, where {self._expected} was expected",
-                expected=str(self._expected),
-                actual=str(actual),
+                expected=self._expected,
+                actual=actual,
             )
 
 

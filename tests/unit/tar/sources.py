@@ -57,3 +57,11 @@ def header(name: str = "x", size: int = 0, kind: bytes = tarfile.REGTYPE, **part
 def pax(record: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
     """Write an extended header that holds `record`."""
     return header("x", len(record), kind) + record + bytes(-len(record) % 512)
+
+
+def old(block: bytes) -> bytes:
+    """Take the magic from a header, as Unix V7 had it: the sum alone tells what it is."""
+    bare = bytearray(block[:257] + bytes(255))
+    bare[148:156] = b" " * 8
+    bare[148:156] = b"%06o\0 " % sum(bare)
+    return bytes(bare)

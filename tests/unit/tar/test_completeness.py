@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.tars import entry, link, symlink, tar
-from tests.unit.tar.sources import END, ZEROS, Blocks, header, pax, watched
+from tests.unit.tar.sources import END, ZEROS, Blocks, header, old, pax, watched
 
 from brolga.errors import CorruptBlob
 from brolga.tar.completeness import CompletenessCheck
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
 
 FORMS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 LONG = "a/" + "long/" * 60 + "name"
-
-
-def old(block: bytes) -> bytes:
-    """Take the magic from a header, as Unix V7 had it: the sum alone tells what it is."""
-    bare = bytearray(block[:257] + bytes(255))
-    bare[148:156] = b" " * 8
-    bare[148:156] = b"%06o\0 " % sum(bare)
-    return bytes(bare)
 
 
 def whole_tars() -> dict[str, bytes]:

@@ -176,18 +176,12 @@ def verify_stored(request: Request, response: Response, expected: Digest) -> Non
     except RegistryError as error:
         if error.code != "DIGEST_INVALID":
             raise
-        raise DigestMismatch(
-            f"the registry got other bytes than {expected}: {error}",
-            expected=str(expected),
-            actual="",
-        ) from error
+        message = f"the registry got other bytes than {expected}: {error}"
+        raise DigestMismatch(message, expected=expected) from error
     actual = content_digest(response, expected)
     if actual not in {None, expected}:
-        raise DigestMismatch(
-            f"the registry stored {actual}, but {expected} was sent",
-            expected=str(expected),
-            actual=str(actual),
-        )
+        message = f"the registry stored {actual}, but {expected} was sent"
+        raise DigestMismatch(message, expected=expected, actual=actual)
 
 
 def cancel(access: Access, session: UploadSession) -> Flow[None]:
