@@ -5,14 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from brolga.errors import (
-    BrolgaError,
-    DigestMismatch,
-    RegistryError,
-    TransportError,
-    Unauthorized,
-    UploadInterrupted,
-)
+from brolga import errors
 from brolga.protocol.retry import RETRY_LATER_STATUSES, TRANSIENT_REASONS, TRANSIENT_STATUSES
 from brolga.protocol.upload.machine import Active, InSession, Recovery, Uncertain
 
@@ -31,7 +24,7 @@ _LOST_CODES: Final = ("BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "RANGE_INVAL
 _MAX_QUERIES: Final = 2  # failed before the last one, if a new session could have all bytes
 
 
-def decide(state: Active, error: BrolgaError) -> Recovery:
+def decide(state: Active, error: errors.BrolgaError) -> Recovery:
     """Return what follows a failure."""
     if not isinstance(state, InSession):
         return Recovery.FAIL  # the POST, which was repeated as often as it may be
@@ -46,46 +39,46 @@ def decide(state: Active, error: BrolgaError) -> Recovery:
     return Recovery.RESUME
 
 
-def adapt(state: InSession, error: BrolgaError, recovery: Recovery) -> UploadStrategy:
+def adapt(state: InSession, error: errors.BrolgaError, recovery: Recovery) -> UploadStrategy:
     """Return the strategy of the next try."""
     strategy = state.strategy
     if recovery is Recovery.SHRINK:
         strategy = strategy.with_smaller_chunks()
-    is_final = isinstance(error, DigestMismatch) or (
-        isinstance(error, RegistryError)
+    is_final = isinstance(error, errors.DigestMismatch) or (
+        isinstance(error, errors.RegistryError)
         and error.status not in TRANSIENT_STATUSES
-        and not isinstance(error, Unauthorized)
+        and not isinstance(error, errors.Unauthorized)
     )
     # The registry may accept one PATCH a session, and no second one.
     return strategy.with_one_patch() if state.split and is_final else strategy
 
 
-def may_follow_commit(error: BrolgaError) -> bool:
+def may_follow_commit(error: errors.BrolgaError) -> bool:
     """Return whether a PUT may be refused so because an earlier one has stored the blob.
 
     A proxy may repeat a PUT whose answer it lost: the session is closed then. Not every registry
     has a code for that.
     """
-    if not isinstance(error, RegistryError):
+    if not isinstance(error, errors.RegistryError):
         return False
     is_closed = error.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT)
     return is_closed or (error.status not in DOUBTFUL and _is_session_lost(error))
 
 
-def may_be_idle_timeout(error: BrolgaError) -> bool:
+def may_be_idle_timeout(error: errors.BrolgaError) -> bool:
     """Return whether a request may have failed because its body gave no bytes for too long."""
-    if isinstance(error, RegistryError):
+    if isinstance(error, errors.RegistryError):
         return error.status in _GATEWAY_TIMEOUTS
-    return isinstance(error, UploadInterrupted)
+    return isinstance(error, errors.UploadInterrupted)
 
 
-def _is_too_large(state: InSession, error: BrolgaError) -> bool:
+def _is_too_large(state: InSession, error: errors.BrolgaError) -> bool:
     """Return whether the registry needs smaller requests, or requests of known length.
 
     GHCR answers 416 to a chunk above 4 MiB (oras-project/rust-oci-client#35). For the first chunk
     of a session that did not fail before, 416 can have no other reason.
     """
-    if not isinstance(error, RegistryError):
+    if not isinstance(error, errors.RegistryError):
         return False
     chunk_size = state.strategy.chunk_size
     if error.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -96,25 +89,25 @@ def _is_too_large(state: InSession, error: BrolgaError) -> bool:
     return error.status in _LENGTH_REQUIRED and not chunk_size
 
 
-def _may_succeed_later(state: InSession, error: BrolgaError) -> bool:
-    if isinstance(error, DigestMismatch):
+def _may_succeed_later(state: InSession, error: errors.BrolgaError) -> bool:
+    if isinstance(error, errors.DigestMismatch):
         return state.is_continued
-    if isinstance(error, RegistryError):
-        is_transient = error.status in TRANSIENT_STATUSES or isinstance(error, Unauthorized)
+    if isinstance(error, errors.RegistryError):
+        is_transient = error.status in TRANSIENT_STATUSES or isinstance(error, errors.Unauthorized)
         return is_transient or _is_session_over(state, error)
-    cause = error.__cause__ if isinstance(error, UploadInterrupted) else error
-    return not isinstance(cause, TransportError) or cause.reason in TRANSIENT_REASONS
+    cause = error.__cause__ if isinstance(error, errors.UploadInterrupted) else error
+    return not isinstance(cause, errors.TransportError) or cause.reason in TRANSIENT_REASONS
 
 
-def _is_session_over(state: InSession, error: BrolgaError) -> bool:
+def _is_session_over(state: InSession, error: errors.BrolgaError) -> bool:
     """Return whether the session cannot be resumed."""
     # Not every registry has a code for bytes at a wrong offset.
-    if isinstance(error, RegistryError) and error.status == HTTPStatus.BAD_REQUEST:
+    if isinstance(error, errors.RegistryError) and error.status == HTTPStatus.BAD_REQUEST:
         return state.is_continued or _is_session_lost(error)
     return _is_session_lost(error)
 
 
-def _is_session_lost(error: BrolgaError) -> bool:
-    if isinstance(error, RegistryError):
+def _is_session_lost(error: errors.BrolgaError) -> bool:
+    if isinstance(error, errors.RegistryError):
         return error.status in _LOST or error.code in _LOST_CODES
-    return isinstance(error, DigestMismatch)
+    return isinstance(error, errors.DigestMismatch)
