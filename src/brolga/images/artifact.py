@@ -17,9 +17,8 @@ from brolga.spec.manifest import Manifest
 from brolga.spec.mediatypes import OCI_EMPTY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from brolga.spec.config import ImageConfig
     from brolga.spec.descriptor import Descriptor
     from brolga.stream.layer import StreamLayer
 
@@ -109,26 +108,9 @@ class Artifact(Image):
         `created_by` or `comment`: an artifact keeps no history.
         """
         if created_by or comment:
-            raise LayerError("an artifact has no image config: it keeps no history")
+            self._require_config("it keeps no history")
         old = () if self._base_layers == (_EMPTY,) else self._base_layers
         return replace(self, _base_layers=(*old, *blobs) or (_EMPTY,))
 
-    def mutate_config(self, edit: Callable[[ImageConfig], ImageConfig]) -> Image:  # noqa: ARG002 - Image's
-        """Raise LayerError: an artifact has no config."""
-        raise LayerError("an artifact has no image config: it cannot be changed")
-
-    def rebase(self, old_base: Image, new_base: Image) -> Image:  # noqa: ARG002 - Image's
-        """Raise LayerError: an artifact has no base."""
-        raise LayerError("an artifact has no image config: it has no base")
-
-    def flatten(
-        self,
-        created_by: str = "",  # noqa: ARG002 - Image's
-        *,
-        strict: bool = False,  # noqa: ARG002 - Image's
-        on_warning: Callable[[str], object] | None = None,  # noqa: ARG002 - Image's
-    ) -> Image:
-        """Raise LayerError: an artifact's blobs are not layers."""
-        raise LayerError(
-            "an artifact has no image config: its files are not layers to be put together"
-        )
+    def _require_config(self, reason: str) -> None:
+        raise LayerError(f"an artifact has no image config: {reason}")

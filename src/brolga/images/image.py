@@ -191,6 +191,7 @@ class Image:
 
     def mutate_config(self, edit: Callable[[ImageConfig], ImageConfig]) -> Image:
         """Return the image with its config changed by `edit`, below appended layers, on demand."""
+        self._require_config("it cannot be changed")
         return replace(self, _edits=(*self._edits, edit))
 
     def with_config(self, **changes: Any) -> Image:  # noqa: ANN401 - any JSON value
@@ -213,6 +214,7 @@ class Image:
         LayerError if the image is not built on `old_base`, NotComputed if a base has layers that
         have not been streamed.
         """
+        self._require_config("it has no base")
         old, new = old_base.config, new_base.config
         count = len(old.diff_ids)
         # Some layers of the old base may have been appended here.
@@ -254,12 +256,16 @@ class Image:
         """
         from brolga.images.flatten import flatten_layers
 
+        self._require_config("its files are not layers to be put together")
         config = self.config.replace(diff_ids=(), history=(), created=creation_time())
         blob = InMemoryBlob(config.raw, self._base.config.media_type)
         base = self._base.replace(config=blob.descriptor, layers=[])
         bare = Image(base, blob, ())
         layer = flatten_layers(self.layers, strict=strict, on_warning=on_warning)
         return bare.append(layer, created_by=created_by)
+
+    def _require_config(self, reason: str) -> None:
+        """Do nothing. An artifact raises LayerError, which says the reason."""
 
 
 def creation_time() -> str:

@@ -106,8 +106,12 @@ class _Validator:
                     f"is of the media type {child.media_type}, but the index says "
                     f"{descriptor.media_type}",
                 )
-            if descriptor.platform is not None:
-                yield from self._check_platform(child.digest, descriptor.platform)
+            platform, platforms = descriptor.platform, self._indexed.setdefault(child.digest, {})
+            if platform is not None and platform not in platforms:
+                platforms[platform] = None
+                # If the config was not read yet, `check_image` compares them.
+                if child.digest in self._configured:
+                    yield from self._compare_platforms(child.digest, [platform])
 
     def _load_child(self, index: ImageIndex, descriptor: Descriptor) -> Descriptor | str:
         try:
@@ -117,15 +121,6 @@ class _Validator:
             return f"cannot be read: {error}"
         self.queue.append(child)
         return loaded
-
-    def _check_platform(self, digest: Digest, platform: Platform) -> Iterator[Problem]:
-        """Compare an index's platform with the config, now or when `check_image` has read it."""
-        platforms = self._indexed.setdefault(digest, {})
-        if platform in platforms:
-            return
-        platforms[platform] = None
-        if digest in self._configured:
-            yield from self._compare_platforms(digest, [platform])
 
     def _compare_platforms(self, digest: Digest, indexed: Iterable[Platform]) -> Iterator[Problem]:
         place, configured = self._configured[digest]

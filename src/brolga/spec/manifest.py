@@ -116,11 +116,7 @@ class ManifestBase:
 
     @classmethod
     def parse(cls, raw: bytes, media_type: str = "", algorithm: str = "sha256") -> Self:
-        """Parse the bytes; `media_type` is the Content-Type that they came with, if any.
-
-        `algorithm` is that of the digest that names them. Raises InvalidManifest, and InvalidDigest
-        for an algorithm that cannot be computed here.
-        """
+        """Parse the bytes, as the constructor does. Raises InvalidManifest, InvalidDigest."""
         return cls(raw, media_type, algorithm)
 
     @property

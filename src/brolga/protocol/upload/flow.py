@@ -139,14 +139,10 @@ class Upload:
         if session is not None:
             yield from cancel(self.access, session)
 
-    # --- Idle
-
     def _open(self, state: Active) -> Flow[None]:
         session, min_chunk_size = yield from open_session(self.access, self.budget.take_delay_s())
         strategy = state.strategy.with_min_chunk(min_chunk_size)
         self._advance(Event.OPENED, session=session, strategy=strategy)
-
-    # --- Open
 
     def _send(self, state: Open) -> Flow[None]:
         """Send what the registry has not acknowledged, but for the bytes of the PUT."""
@@ -217,8 +213,6 @@ class Upload:
         split = state.split or (size is None and not body.ended)
         self._advance(Event.ACKNOWLEDGED, session=session, split=split)
 
-    # --- Uncertain
-
     def _query(self, state: Uncertain) -> Flow[None]:
         """Ask how many bytes the session has; give it up if the registry does not say so."""
         sent, delay_s = self.body.bytes_read, self.budget.take_delay_s()
@@ -227,8 +221,6 @@ class Upload:
             self._advance(Event.LOCATED, session=session, resumed=True)
         elif not (yield from self._find_blob()):
             yield from self._restart(Recovery.RESTART)
-
-    # --- Committing
 
     def _commit(self, state: Committing) -> Flow[None]:
         """Send the PUT once, since a second one may find no session, and check the response."""
@@ -306,8 +298,6 @@ class Upload:
         return UploadInterrupted(
             f"{text}; nothing was committed", sent=sent, acknowledged=acknowledged
         )
-
-    # --- After a failure
 
     def _recover(self, error: BrolgaError) -> Flow[None]:
         """Enter the state in which the upload goes on after a failure, or raise the failure."""
