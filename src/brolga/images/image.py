@@ -222,12 +222,16 @@ class Image:
         mine = _append_layers(self.load_config(), self._additions[:inside])
         if mine.diff_ids[:count] != old.diff_ids:
             raise LayerError("the image is not built on the old base: its lower layers are others")
+        whole, replaced, lower = (
+            align_history(config.history, len(config.diff_ids)) for config in (mine, old, new)
+        )
+        diff_ids = (*new.diff_ids, *mine.diff_ids[count:])
         config = new.replace(
             config={**dict.fromkeys(new.config), **mine.config},
             author=mine.author,
             created=creation_time(),
-            diff_ids=(*new.diff_ids, *mine.diff_ids[count:]),
-            history=_rebase_history(mine, old, new),
+            diff_ids=diff_ids,
+            history=align_history((*lower, *whole[len(replaced) :]), len(diff_ids)),
         )
         described = (*new_base.manifest.layers, *self._base.layers[count:])
         blob = InMemoryBlob(config.raw, self._base.config.media_type)
@@ -285,14 +289,3 @@ def _append_layers(config: ImageConfig, additions: Iterable[_Addition]) -> Image
     for addition in additions:
         config = config.append(addition.layer.diff_id, addition.history)
     return config
-
-
-def _rebase_history(
-    mine: ImageConfig, old_base: ImageConfig, new_base: ImageConfig
-) -> tuple[History, ...]:
-    """Return the new base's history, then mine above the old base, each aligned with its layers."""
-    whole, old, new = (
-        align_history(config.history, len(config.diff_ids)) for config in (mine, old_base, new_base)
-    )
-    layers = len(new_base.diff_ids) + len(mine.diff_ids) - len(old_base.diff_ids)
-    return align_history((*new, *whole[len(old) :]), layers)

@@ -181,7 +181,7 @@ class ImageConfig:
         return ImageConfig(json.encode(json.update_members(self._document, changes)))
 
 
-_HISTORY_MEMBERS: Final = frozenset({"created", "created_by", "author", "comment", "empty_layer"})
+_HISTORY_MEMBERS: Final = ("created", "created_by", "author", "comment", "empty_layer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,26 +210,20 @@ class History:
     def from_dict(cls, value: object, path: str = "$") -> Self:
         """Read an entry from a JSON object. Raises InvalidManifest."""
         members = json.Members(value, path)
-        members.reject_case_variants(_HISTORY_MEMBERS, alone=False)
+        members.reject_case_variants(frozenset(_HISTORY_MEMBERS), alone=False)
         return cls(
             members.get("created", json.read_string, ""),
             members.get("created_by", json.read_string, ""),
             members.get("author", json.read_string, ""),
             members.get("comment", json.read_string, ""),
             members.get("empty_layer", json.read_boolean, default=False),
-            extra=members.unknown(_HISTORY_MEMBERS),
+            extra=members.unknown(frozenset(_HISTORY_MEMBERS)),
         )
 
     def to_dict(self) -> dict[str, object]:
         """Return the members by their JSON names, ready for json. Empty ones are left out."""
-        optional = {
-            "created": self.created,
-            "created_by": self.created_by,
-            "author": self.author,
-            "comment": self.comment,
-            "empty_layer": self.empty_layer,
-        }
-        return {**{name: item for name, item in optional.items() if item}, **json.thaw(self.extra)}
+        values = {name: getattr(self, name) for name in _HISTORY_MEMBERS}
+        return {**{name: item for name, item in values.items() if item}, **json.thaw(self.extra)}
 
 
 def count_layers(history: tuple[History, ...]) -> int:

@@ -22,16 +22,7 @@ from brolga.spec.platform import Platform
 # "size: int64" (descriptor.md, Properties).
 _MAX_SIZE: Final = 2**63 - 1
 _MEMBERS: Final = frozenset(
-    {
-        "mediaType",
-        "digest",
-        "size",
-        "urls",
-        "annotations",
-        "data",
-        "platform",
-        "artifactType",
-    }
+    {"mediaType", "digest", "size", "urls", "annotations", "data", "platform", "artifactType"}
 )
 
 

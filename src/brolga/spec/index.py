@@ -47,10 +47,7 @@ class Index(ManifestBase):
         return cls._encode(OCI_INDEX, parts, shared)
 
     def replace(
-        self,
-        *,
-        manifests: Iterable[Descriptor] | None = None,
-        **shared: Unpack[SharedMembers],
+        self, *, manifests: Iterable[Descriptor] | None = None, **shared: Unpack[SharedMembers]
     ) -> Self:
         """Return an index with some members replaced, by the rules of `Manifest.replace`."""
         changes: dict[str, object] = {}

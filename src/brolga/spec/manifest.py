@@ -219,10 +219,7 @@ class Manifest(ManifestBase):
 
     @classmethod
     def new(
-        cls,
-        config: Descriptor,
-        layers: Iterable[Descriptor],
-        **shared: Unpack[SharedMembers],
+        cls, config: Descriptor, layers: Iterable[Descriptor], **shared: Unpack[SharedMembers]
     ) -> Self:
         """Return a new manifest, of OCI's media type by default. Raises InvalidManifest.
 

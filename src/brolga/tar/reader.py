@@ -279,8 +279,8 @@ def _make_header(block: bytes, size: int, records: dict[bytes, bytes]) -> Header
 def _check_sparse(kind: bytes, records: dict[bytes, bytes]) -> None:
     """Raise CorruptBlob for records of a sparse file that only some readers accept."""
     version = records.get(b"GNU.sparse.major", b""), records.get(b"GNU.sparse.minor", b"")
-    is_known = version in _SPARSE_VERSIONS or (version == (b"", b"") and _SPARSE_MAP in records)
-    if not is_known or kind not in {FILE, _OLD_FILE}:
+    has_map = version in _SPARSE_VERSIONS or (version == (b"", b"") and _SPARSE_MAP in records)
+    if not has_map or kind not in {FILE, _OLD_FILE}:
         raise CorruptBlob("records of a sparse file without its map: readers differ on them")
 
 

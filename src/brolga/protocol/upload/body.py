@@ -132,7 +132,9 @@ class IdleLimit:
             elif self._silent_since is None:
                 self._silent_since = self._clock()
             yield block
-            if self._ends and start == body.bytes_read and self._is_over():
+            since = self._silent_since
+            is_over = since is not None and self._clock() - since >= self._limit_s
+            if self._ends and start == body.bytes_read and is_over:
                 return
 
     def shorten(self) -> None:
@@ -141,10 +143,6 @@ class IdleLimit:
             silent_s = self._clock() - self._silent_since
             self._limit_s = min(self._limit_s, max(silent_s / 2, _SHORTEST_S))
             self.waits = not self._ends
-
-    def _is_over(self) -> bool:
-        since = self._silent_since
-        return since is not None and self._clock() - since >= self._limit_s
 
 
 def _skip_empty(blocks: Blocks) -> Iterator[bytes | memoryview]:

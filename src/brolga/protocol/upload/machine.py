@@ -135,11 +135,7 @@ class Failed:
 State: TypeAlias = Idle | Open | Uncertain | Committing | Done | Failed
 
 TRANSITIONS: Final[Mapping[type[State], Mapping[Event | Recovery, type[State]]]] = {
-    Idle: {
-        Event.OPENED: Open,
-        Event.FOUND: Done,
-        Recovery.FAIL: Failed,
-    },
+    Idle: {Event.OPENED: Open, Event.FOUND: Done, Recovery.FAIL: Failed},
     Open: {
         Event.ACKNOWLEDGED: Open,
         Event.SENT: Committing,
