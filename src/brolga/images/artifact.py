@@ -84,8 +84,7 @@ class Artifact(Image):
 
         "If the artifact does not need layers, a single layer SHOULD be included with a non-zero
         size" (manifest.md): without blobs that is the empty object. If `annotations` have no
-        creation time, it is SOURCE_DATE_EPOCH or now. Raises InvalidManifest if `artifact_type` is
-        not a valid media type.
+        creation time, it is SOURCE_DATE_EPOCH or now.
         """
         manifest = Manifest.new(
             _EMPTY.descriptor,

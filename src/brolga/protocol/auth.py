@@ -224,9 +224,6 @@ class Access:
 
         Repeats the request if its failure may pass, unless `retry` is false; it is then also not
         redirected. A 401 is answered in any case, if the body can be sent again.
-
-        Raises Unauthorized if the credentials are wrong or missing, TransportError if there was
-        no response, and the errors of the token server.
         """
         if not retry:
             return (yield from self._send_authorized(request))

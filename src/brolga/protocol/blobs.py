@@ -33,10 +33,7 @@ _CONTENT_RANGE: Final = re.compile(
 
 
 def has_blob(access: Access, descriptor: Descriptor) -> Flow[bool]:
-    """Return whether the repository has a blob of that digest and size (end-2).
-
-    Raises RegistryError for any error but 404.
-    """
+    """Return whether the repository has a blob of that digest and size (end-2)."""
     request = Request("HEAD", access.url(f"blobs/{descriptor.digest}"))
     response = yield from access.send(request)
     if response.status == HTTPStatus.NOT_FOUND:
@@ -96,10 +93,7 @@ def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFl
 
 
 class _RangeError(ProtocolViolation):
-    """A response to Range that is not the rest of the blob: it is read again from the first byte.
-
-    The bytes that were yielded already are skipped then.
-    """
+    """A response to Range that is not the rest of the blob, which is read from its start then."""
 
 
 def _end_of_range(
@@ -107,8 +101,7 @@ def _end_of_range(
 ) -> int | None:
     """Return the size of the blob if a response is the part from `offset` on; None if it is all.
 
-    Raises _RangeError if it is another part, or 416; RegistryError, ProtocolViolation for any
-    other status.
+    Raises _RangeError for another part, or 416.
     """
     if offset and response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         raise _RangeError(

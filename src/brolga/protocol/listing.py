@@ -42,8 +42,7 @@ _NEXT: Final = re.compile(
 def list_tags(access: Access) -> ListFlow:
     """Yield the tags of a repository page by page, in the registry's order (end-8a, end-8b).
 
-    Raises NotFound, RegistryError, ProtocolViolation if a name is not a valid tag (it becomes a
-    part of a path), or the list is too long.
+    Raises ProtocolViolation for a name that is not a valid tag: it becomes a part of a path.
     """
     return _pages(access, access.url(f"tags/list?n={_PAGE}"), "tags", is_tag)
 

@@ -65,8 +65,7 @@ def get_manifest(access: Access, reference: str, delay_s: float = 0.0) -> Flow[F
     """Fetch the manifest of a tag or digest, after a delay (end-3).
 
     Raises DigestMismatch if the bytes have another digest, InvalidManifest if there are too many
-    of them, InvalidDigest for a digest that cannot be computed here, NotFound, RegistryError,
-    ProtocolViolation for a page instead of a manifest.
+    of them, InvalidDigest for a digest that cannot be computed here, NotFound, RegistryError.
     """
     expected = _parse_digest(reference)
     request = Request("GET", access.url(f"manifests/{reference}"), _ACCEPT, delay_s=delay_s)
@@ -89,11 +88,7 @@ def get_manifest(access: Access, reference: str, delay_s: float = 0.0) -> Flow[F
 
 
 def head_manifest(access: Access, reference: str) -> Flow[Descriptor]:
-    """Return the descriptor of a tag or digest (end-3).
-
-    Uses GET if HEAD is refused or incomplete. Raises ProtocolViolation without a media type, and
-    the errors of `get_manifest`.
-    """
+    """Return the descriptor of a tag or digest (end-3); by GET if HEAD is refused or incomplete."""
     return (yield from _describe(access, reference, _NO_HEAD))
 
 
@@ -151,9 +146,6 @@ def put_manifest(access: Access, reference: str, raw: bytes, media_type: str) ->
 
     If an attempt has an unknown outcome and the tag is immutable, the tag itself shows whether
     that attempt succeeded. `subject_processed` is False then.
-
-    Raises DigestMismatch if the registry stored other bytes, RegistryError if it refused,
-    InvalidDigest for a digest that cannot be computed here.
     """
     expected = _parse_digest(reference)
     url = access.url(f"manifests/{reference}")

@@ -31,7 +31,6 @@ def ping(
     """Find the registry at a host, and what it asks for (distribution-spec, end-1).
 
     `schemes` are tried in order; the next one only if the registry does not speak the one before.
-
     Raises TransportError if it cannot be reached, Unauthorized if it asks for other credentials,
     ProtocolViolation if it is not a registry.
     """
@@ -56,9 +55,8 @@ def ping(
 def check_login(registry: RegistrySession) -> Flow[bool]:
     """Call the API with the credentials; return whether the registry asked for them.
 
-    A token is requested without a scope, which takes nothing but the password.
-
-    Raises Unauthorized or Denied if they are refused, and the errors of the token server.
+    A token is requested without a scope, which takes nothing but the password. Raises
+    Unauthorized or Denied if it is refused.
     """
     access = Access(registry, (), f"{registry.base}/v2/")
     request = Request("GET", access.url(""))

@@ -130,8 +130,6 @@ def send_with_retry(
 
     `reasons` are the transient reasons of a TransportError. A kept connection that turns out to
     be closed is not an attempt: the request is repeated at once, but once only.
-
-    Raises the last TransportError if no attempt got a response.
     """
     may_retry = request.is_repeatable and request.timeout is not Timeout.SHORT
     is_harmless = may_retry and request.method in _REPEATABLE

@@ -64,9 +64,6 @@ def join_path(path: str, step: str | int) -> str:
     return longer if len(longer) <= _MAX_PATH else f"{longer[: _MAX_PATH - 3]}..."
 
 
-# Bytes ------------------------------------------------------------------------------------------
-
-
 def decode(raw: bytes, limit: int = MAX_SIZE) -> dict[str, object]:
     """Return the JSON object of `raw`, which every other reader sees the same.
 
@@ -150,9 +147,6 @@ def encode(document: dict[str, object]) -> bytes:
         return text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise error_at("$", f"cannot be written as JSON: {error}") from error
-
-
-# Values -----------------------------------------------------------------------------------------
 
 
 def _kind_error(value: object, path: str, wanted: str) -> InvalidManifest:
@@ -264,9 +258,6 @@ class Members:
                     join_path(self._path, name),
                     f"other clients read it as {known_name!r}: two meanings",
                 )
-
-
-# Frozen JSON ------------------------------------------------------------------------------------
 
 
 def freeze(value: object) -> Any:  # noqa: ANN401 - JSON is of any type

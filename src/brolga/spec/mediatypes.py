@@ -17,8 +17,6 @@ from brolga.errors import excerpt
 _RESTRICTED_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}+"
 _MEDIA_TYPE: Final = re.compile(f"{_RESTRICTED_NAME}/{_RESTRICTED_NAME}")
 
-_SUFFIXES: Final = frozenset({"gzip", "zstd"})
-
 OCI_DESCRIPTOR: Final = "application/vnd.oci.descriptor.v1+json"
 OCI_LAYOUT_HEADER: Final = "application/vnd.oci.layout.header.v1+json"
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
@@ -33,12 +31,8 @@ OCI_LAYER_ZSTD: Final = "application/vnd.oci.image.layer.v1.tar+zstd"
 
 # Deprecated: read, but never written (layer.md, Non-Distributable Layers).
 OCI_NONDISTRIBUTABLE_LAYER: Final = "application/vnd.oci.image.layer.nondistributable.v1.tar"
-OCI_NONDISTRIBUTABLE_LAYER_GZIP: Final = (
-    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
-)
-OCI_NONDISTRIBUTABLE_LAYER_ZSTD: Final = (
-    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"
-)
+OCI_NONDISTRIBUTABLE_LAYER_GZIP: Final = f"{OCI_NONDISTRIBUTABLE_LAYER}+gzip"
+OCI_NONDISTRIBUTABLE_LAYER_ZSTD: Final = f"{OCI_NONDISTRIBUTABLE_LAYER}+zstd"
 
 # Docker's "Image Manifest Version 2, Schema 2", Media Types. It has no zstd.
 DOCKER_MANIFEST_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -151,7 +145,9 @@ def compression_of_media_type(media_type: str) -> str:
     RFC 8878 for `+zstd`).
     """
     suffix = media_type.rpartition("+")[2]
-    return COMPRESSION_BY_LAYER.get(media_type) or (suffix if suffix in _SUFFIXES else "none")
+    return COMPRESSION_BY_LAYER.get(media_type) or (
+        suffix if suffix in ("gzip", "zstd") else "none"
+    )
 
 
 # The first bytes of compressed streams.

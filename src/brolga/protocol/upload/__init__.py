@@ -1,13 +1,6 @@
-"""The upload of a blob, as a state machine.
+"""The upload of a blob, as a state machine, which docs/upload.svg shows.
 
-`upload_stream` and `upload_bytes` are its flows. docs/upload.svg shows the states.
-
-    machine           the states, and the table of their transitions
-    flow              the step out of each state
-    recovery          what a failure leads to
-    session           the requests of one upload session
-    body              the bytes, and how long a request waits for them
-    known_registries  how the known registries differ
+`upload_stream` and `upload_bytes` are its flows.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """The upload of one blob: the step out of each state, and what follows a failure.
 
-    POST, PATCH, PUT; or POST and several PATCHes, of one chunk each, or as the source gives its
-    bytes; or POST and a PUT of all, if the digest is known before. DELETE if all was in vain.
-
-The digest exists only if the stream came to its clean end, so nothing else is committed.
+POST, then PATCH and PUT, or several PATCHes; or one PUT of all, if the digest is known before. The
+digest exists only if the stream came to its clean end, so nothing else is committed.
 """
 
 from __future__ import annotations

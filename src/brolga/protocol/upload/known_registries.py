@@ -65,12 +65,10 @@ class UploadStrategy:
         return replace(self, fallback_chunk_size=min(self.fallback_chunk_size, max(size, 8 * _MIB)))
 
     def override(self, wish: str) -> UploadStrategy:
-        """Return the strategy as a user wants it.
+        """Return the strategy as a user wants it. Raises ValueError.
 
         `auto` is this one, `streamed` one PATCH for all, `put` one PUT if length and digest are
         known before, `chunked` chunks of a size that suits the registry, `chunked:N` of N bytes.
-
-        Raises ValueError.
         """
         kind, _, size = wish.partition(":")
         if wish == "auto":

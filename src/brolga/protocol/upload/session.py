@@ -1,15 +1,8 @@
 """One upload session, request by request (distribution-spec, Pushing blobs).
 
-    POST   …/blobs/uploads/   proves the token before any byte of the body is sent. With `mount` it
-                              mounts a blob of another repository; with `digest` it has a small blob
-                              as its body
-    PATCH  Location           a stream (Transfer-Encoding: chunked, no Content-Range: what every
-                              registry takes for an unknown length), or one chunk
-    GET    Location           how many bytes the registry has
-    PUT    Location?digest=   all bytes, the last, or none: the registry compares the digest
-    DELETE Location           cancels the session
-
-Each function sends one request, or returns it. What follows which is in `flow`.
+The POST proves the token before any byte of the body is sent. The PATCH of a stream has no
+Content-Range: every registry accepts that for an unknown length. Each function sends one request,
+or returns it; `flow` decides what follows.
 """
 
 from __future__ import annotations
