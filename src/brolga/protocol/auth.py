@@ -261,10 +261,9 @@ class Access:
         port: that is a ProtocolViolation, which is not retried.
         """
         registry = self.registry
+        redirected_from = request.redirected_from or registry.host
         try:
-            return (
-                yield replace(request, redirected_from=request.redirected_from or registry.host)
-            )
+            return (yield replace(request, redirected_from=redirected_from))
         except TransportError as error:
             if error.reason not in ("connect", "tls") or hostname(request.url) != registry.host:
                 raise

@@ -35,9 +35,8 @@ def ping(
     ProtocolViolation if it is not a registry.
     """
     retry = retry or Retry()
-    base, request, response = yield from _get_api(
-        retry, [f"{scheme}://{api_host}" for scheme in schemes]
-    )
+    bases = [f"{scheme}://{api_host}" for scheme in schemes]
+    base, request, response = yield from _get_api(retry, bases)
     registry = RegistrySession(
         base, credentials, retry=retry, clock=clock, ping_headers=response.headers
     )

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import fields
+from functools import reduce
 from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeVar
 
@@ -134,10 +135,7 @@ def _check_text(text: str, steps: list[str | int]) -> None:
 
 
 def _error_after(steps: list[str | int], problem: str) -> InvalidManifest:
-    path = "$"
-    for step in steps:
-        path = join_path(path, step)
-    return error_at(path, problem)
+    return error_at(reduce(join_path, steps, "$"), problem)
 
 
 def encode(document: dict[str, object]) -> bytes:

@@ -120,16 +120,9 @@ COMPRESSION_BY_LAYER: Final[Mapping[str, str]] = MappingProxyType(
 # The suffix of an encrypted layer's media type (containers/ocicrypt, spec).
 ENCRYPTED: Final = "+encrypted"
 
+_DISTRIBUTABLE: Final = {OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, DOCKER_LAYER, DOCKER_LAYER_GZIP}
 # Layers whose bytes are not in the registry, but at the URLs of their descriptors.
-NONDISTRIBUTABLE: Final = frozenset(
-    {
-        OCI_NONDISTRIBUTABLE_LAYER,
-        OCI_NONDISTRIBUTABLE_LAYER_GZIP,
-        OCI_NONDISTRIBUTABLE_LAYER_ZSTD,
-        DOCKER_FOREIGN_LAYER,
-        DOCKER_FOREIGN_LAYER_GZIP,
-    }
-)
+NONDISTRIBUTABLE: Final = frozenset(COMPRESSION_BY_LAYER) - _DISTRIBUTABLE
 
 
 def check_media_type(text: str) -> None:
