@@ -511,7 +511,7 @@ def test_ping_ends_in_session_or_typed_error(data: st.DataObject) -> None:
     """Any server may be behind a registry's name."""
     registry = Registry(data)
     result = outcome(open_access(REPOSITORY, USER, schemes=("https", "http")), registry)
-    assert len(registry.talk) <= 3
+    assert len(registry.talk) <= 2 + 6  # both schemes; a token, and five redirects
     if isinstance(result, BrolgaError):
         assert str(result).isprintable()
     else:

@@ -297,10 +297,7 @@ def _two_kinds_error(path: bytes) -> LayerError:
 
 
 def normalize_path(name: bytes) -> bytes:
-    """Return the path of a name: `a`, `./a`, `/a` and `a/` are one; the root is "".
-
-    Raises LayerError for a name with '..', or longer than any file's.
-    """
+    """Return the path of a name: `a`, `./a`, `/a` and `a/` are one. Raises LayerError for '..'."""
     if len(name) > _MAX_PATH:
         raise LayerError(f"a name of {len(name)} bytes, but a file's has at most {_MAX_PATH}")
     parts = [part for part in name.split(b"/") if part not in {b"", b"."}]

@@ -16,7 +16,7 @@ from brolga.protocol.http import Flow, Request, Response
 from brolga.protocol.responses import confirms_blob, raise_for_status, raise_unless_deleted
 from brolga.protocol.retry import RetryBudget
 from brolga.protocol.urls import redact
-from brolga.spec.digest import Digest, Verifier
+from brolga.spec.digest import Digest, hasher
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -54,7 +54,7 @@ def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFl
     Raises DigestMismatch at the end if digest or `size` differ, or as soon as there are too many
     bytes; NotFound; RegistryError; TransportError if the connection was cut too often.
     """
-    verifier = Verifier(digest)
+    state = hasher(digest.algorithm)
     budget = RetryBudget(access.registry.retry, access.registry.clock)
     offset, last_block, supports_range = 0, b"", True
     while True:
@@ -71,7 +71,7 @@ def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFl
                 offset += len(block)
                 if size is not None and offset > size:
                     raise _wrong_size(access, digest, size, "more")
-                verifier.update(block)
+                state.update(block)
                 if last_block:
                     yield last_block
                 last_block = block
@@ -87,7 +87,7 @@ def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFl
             blocks.close()
     if size is not None and offset != size:
         raise _wrong_size(access, digest, size, str(offset))
-    _verify(access, verifier, digest)
+    _check_digest(access, digest, Digest.from_hasher(state))
     if last_block:
         yield last_block
 
@@ -132,15 +132,10 @@ def _skip(blocks: Iterable[bytes], count: int) -> Iterator[bytes]:
         count = max(0, count - len(block))
 
 
-def _verify(access: Access, verifier: Verifier, digest: Digest) -> None:
-    try:
-        verifier.verify()
-    except DigestMismatch as error:
-        raise DigestMismatch(
-            f"{access.registry.base} gave other bytes as {digest}: they hash to {error.actual}",
-            expected=error.expected,
-            actual=error.actual,
-        ) from None
+def _check_digest(access: Access, expected: Digest, actual: Digest) -> None:
+    if actual != expected:
+        text = f"{access.registry.base} gave other bytes as {expected}: they hash to {actual}"
+        raise DigestMismatch(text, expected=expected, actual=actual)
 
 
 def _wrong_size(access: Access, digest: Digest, expected: int, actual: str) -> DigestMismatch:

@@ -104,10 +104,7 @@ class Index(ManifestBase):
 def select_best(
     offers: Iterable[tuple[T, Platform]], platform: Platform, origin: str = "this index"
 ) -> tuple[T, ...]:
-    """Return the items that suit a platform best, in their order, without duplicates.
-
-    There is at least one. Raises PlatformNotFound, whose message names the `origin` of the items.
-    """
+    """Return the items that suit a platform best. Raises PlatformNotFound, which names `origin`."""
     offers = list(offers)
     matches = [
         (_suitability(offered, platform), item)
