@@ -163,10 +163,7 @@ class RegistrySession:
     def _get_token(
         self, params: dict[str, str], scope: tuple[str, ...], timeout: Timeout
     ) -> Flow[Response]:
-        """Ask for a token (distribution, Token Authentication; OAuth2 Token Authentication).
-
-        The scope is our own, not the challenge's: a registry does not choose it.
-        """
+        """Ask for a token for our own scope, not the challenge's (Token Authentication, OAuth2)."""
         service = [("service", params["service"])] if params.get("service") else []
         request = Request("GET", params["realm"], timeout=timeout)
         if token := self._credentials.identity_token:

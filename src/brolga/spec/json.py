@@ -318,10 +318,7 @@ class Writable(Protocol):
 
 
 def reuse_originals(values: Iterable[W], read: Sequence[W], originals: object) -> list[object]:
-    """Return the JSON of values; a value that is in `read` keeps its original JSON.
-
-    `originals` is the array that `read` was made of: its objects keep the order of their members.
-    """
+    """Return the JSON of values; those that are in `read` keep their JSON in `originals`."""
     if not isinstance(originals, list):
         return [value.to_dict() for value in values]
     # Most values are the very objects in `read`: compare only the others.
