@@ -50,16 +50,16 @@ def raise_for_status(
         return
     if response.status >= HTTPStatus.BAD_REQUEST:
         _raise_error(request, response, server)
-    what = f"{server} answered {request.method} {redact(request.url)} with {response.status}"
+    answer = f"{server} answered {request.method} {redact(request.url)} with {response.status}"
     target = response.headers.get("location")
     if target and response.status >= HTTPStatus.MULTIPLE_CHOICES:
         raise ProtocolViolation(
-            f"{what}, a redirect to {redact(resolve(request.url, target))}; it is not followed "
+            f"{answer}, a redirect to {redact(resolve(request.url, target))}; it is not followed "
             "here",
             hint="name the registry by the address that it redirects to",
         )
     expected = " or ".join(map(str, statuses))
-    raise ProtocolViolation(f"{what}, not with {expected}", hint=_HINTS.get(server, ""))
+    raise ProtocolViolation(f"{answer}, not with {expected}", hint=_HINTS.get(server, ""))
 
 
 def raise_unless_deleted(request: Request, response: Response) -> None:
