@@ -331,13 +331,13 @@ class DigestMismatch(BrolgaError):
         self,
         message: str,
         *,
-        expected: str,
-        actual: str,
+        expected: object,
+        actual: object = "",
         **context: Unpack[_Context],
     ) -> None:
         super().__init__(message, **context)
-        self.expected = expected
-        self.actual = actual
+        self.expected = str(expected)
+        self.actual = str(actual)
 
 
 def printable(text: str) -> str:

@@ -10,7 +10,7 @@ import tarfile
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.tar.test_completeness import END, ZEROS, header, pax, watched
+from tests.unit.tar.sources import END, ZEROS, header, pax, watched
 from tests.unit.tar.test_reader import long, record
 
 from brolga.errors import CorruptBlob

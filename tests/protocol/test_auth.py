@@ -323,7 +323,7 @@ def test_repr_contains_no_secret() -> None:
 
 def test_credentials_are_equal_if_origins_differ() -> None:
     """`origin` is for messages."""
-    assert Credentials("someone", "secret", origin="a file") == Credentials("someone", "secret")
+    assert Credentials("someone", "secret", source="a file") == Credentials("someone", "secret")
 
 
 def test_errors_contain_no_secret() -> None:

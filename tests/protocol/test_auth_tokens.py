@@ -710,7 +710,7 @@ def test_authorize_retries_without_multiplying_attempts() -> None:
     cut = TransportError("no route", reason="connect")
     access = make_session(retry=Retry(attempts=3)).access(REPOSITORY)
     steps = [
-        (with_delay(scoped_token_request(pull_scope()), pause), cut) for pause in (0.0, 0.5, 1.5)
+        (with_delay(scoped_token_request(pull_scope()), delay), cut) for delay in (0.0, 0.5, 1.5)
     ]
     play(access.send(TAGS), *steps, error=TransportError)
 

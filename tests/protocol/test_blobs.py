@@ -67,10 +67,10 @@ def part(start: int, *blocks: bytes | Exception) -> Response:
     return streamed(*blocks, status=206, start=start)
 
 
-def rest(start: int, pause: float = 0.5) -> Request:
+def rest(start: int, delay: float = 0.5) -> Request:
     """Return the request for the rest from an offset on."""
     return with_delay(
-        Request("GET", URL, {"Range": f"bytes={start}-"}, stream_response=True), pause
+        Request("GET", URL, {"Range": f"bytes={start}-"}, stream_response=True), delay
     )
 
 

@@ -28,8 +28,6 @@ from brolga.errors import (
     Unauthorized,
 )
 from brolga.protocol import (
-    FetchedManifest,
-    PutResult,
     Request,
     Response,
     Retry,
@@ -39,6 +37,7 @@ from brolga.protocol import (
     head_manifest,
     put_manifest,
 )
+from brolga.protocol.manifests import FetchedManifest, PutResult
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.mediatypes import OCI_INDEX, OCI_MANIFEST

@@ -170,7 +170,7 @@ NOW = "Wed, 21 Oct 2026 07:28:00 GMT"
 
 
 @pytest.mark.parametrize(
-    ("headers", "pause"),
+    ("headers", "delay"),
     [
         ({"retry-after": "0"}, 0.5),
         ({"retry-after": "12"}, 12.0),
@@ -182,13 +182,13 @@ NOW = "Wed, 21 Oct 2026 07:28:00 GMT"
     ],
 )
 @pytest.mark.parametrize("status", [429, 503, 500])
-def test_send_waits_for_retry_after(status: int, headers: dict[str, str], pause: float) -> None:
+def test_send_waits_for_retry_after(status: int, headers: dict[str, str], delay: float) -> None:
     """Retry-After: how long the user agent ought to wait (RFC 9110, section 10.2.3)."""
     request = call_of("GET")
     play(
         retrying_access().send(request),
         (request, Response(status, headers)),
-        (with_delay(request, pause), OK),
+        (with_delay(request, delay), OK),
     )
 
 
@@ -222,7 +222,7 @@ def test_send_waits_once_before_token_and_request() -> None:
 
 
 @pytest.mark.parametrize(
-    ("retry", "attempt", "requested_s", "pause"),
+    ("retry", "attempt", "requested_s", "delay"),
     [
         (Retry(), 1, None, 0.5),
         (Retry(), 2, None, 1.5),
@@ -243,11 +243,11 @@ def test_send_waits_once_before_token_and_request() -> None:
         (Retry(attempts=5000), 4000, None, 60.0),
     ],
 )
-def test_pause_grows_to_maximum(
-    retry: Retry, attempt: int, requested_s: float | None, pause: float | None
+def test_delay_grows_to_maximum(
+    retry: Retry, attempt: int, requested_s: float | None, delay: float | None
 ) -> None:
     """Exponential backoff with jitter: clients that fail together do not retry together."""
-    assert retry.pause_s(attempt, requested_s) == pause
+    assert retry.delay_s(attempt, requested_s) == delay
 
 
 # --- Ping
@@ -268,7 +268,7 @@ def test_ping_retries_after_503() -> None:
 def test_ping_retries_five_times_by_default() -> None:
     """A registry's own choice is five attempts."""
     flow = ping("registry.example")
-    steps = [(with_delay(PING, pause), Response(503)) for pause in (0.0, 0.5, 1.5, 4.5, 13.5)]
+    steps = [(with_delay(PING, delay), Response(503)) for delay in (0.0, 0.5, 1.5, 4.5, 13.5)]
     play(flow, *steps, error=RegistryError, match="503")
 
 
@@ -345,7 +345,7 @@ def failing(
     budget: RetryBudget, produced: int, acknowledged: int, error: BrolgaError = CUT
 ) -> float | None:
     """Record a failure; return the delay after it, None if it was the last attempt."""
-    return budget.pause_s() if budget.record_failure(error, produced, acknowledged) else None
+    return budget.take_delay_s() if budget.record_failure(error, produced, acknowledged) else None
 
 
 def test_record_failure_resets_count_after_progress() -> None:
@@ -359,11 +359,11 @@ def test_record_failure_resets_count_after_progress() -> None:
 def test_record_failure_counts_lost_sessions() -> None:
     """A registry that loses one session after the other is given up in the end."""
     budget = RetryBudget(Retry(attempts=3))
-    pauses = []
+    delays = []
     for _ in range(3):
-        pauses.append(failing(budget, 9, 5))
+        delays.append(failing(budget, 9, 5))
         budget.record_session_loss()
-    assert pauses == [0.5, 1.5, None]
+    assert delays == [0.5, 1.5, None]
 
 
 def test_record_failure_bounds_total_delay() -> None:
@@ -379,11 +379,11 @@ def test_record_failure_bounds_time_without_progress() -> None:
     """A registry that lets each request wait for its timeout costs more than the delays."""
     now = [0.0]
     budget = RetryBudget(Retry(attempts=9, max_elapsed_s=100.0), lambda: now[0])
-    pauses = []
+    delays = []
     for _ in range(4):
-        pauses.append(failing(budget, 0, 0))
+        delays.append(failing(budget, 0, 0))
         now[0] += 45
-    assert pauses == [0.5, 1.5, 4.5, None]
+    assert delays == [0.5, 1.5, 4.5, None]
     assert failing(budget, 1, 0) is None
 
 
@@ -396,8 +396,8 @@ def test_record_failure_ignores_time_of_progress() -> None:
         now[0] += 3600
 
 
-def test_pause_s_is_zero_after_first_call() -> None:
+def test_take_delay_s_is_zero_after_first_call() -> None:
     """It is for the next request, not for those after it."""
     budget = RetryBudget(Retry())
     assert budget.record_failure(CUT, 0, 0)
-    assert [budget.pause_s(), budget.pause_s()] == [0.5, 0.0]
+    assert [budget.take_delay_s(), budget.take_delay_s()] == [0.5, 0.0]

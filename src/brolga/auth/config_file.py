@@ -144,7 +144,7 @@ class ConfigFile:
         if not (username or identity or registry):
             return None  # docker writes `{}` if a helper has the credentials
         file = display_path(self.path)
-        credentials = Credentials(username, password, identity, registry, origin=file)
+        credentials = Credentials(username, password, identity, registry, source=file)
         return check_credentials(
             credentials, f"{file}: {place}", "log in again, or correct the file"
         )

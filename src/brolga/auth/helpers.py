@@ -61,9 +61,9 @@ class Helper:
         if not (username or secret):
             return None  # some helpers print this instead of an error
         if username == _TOKEN:
-            credentials = Credentials(identity_token=secret, origin=self.program)
+            credentials = Credentials(identity_token=secret, source=self.program)
         else:
-            credentials = Credentials(username, secret, origin=self.program)
+            credentials = Credentials(username, secret, source=self.program)
         return check_credentials(credentials, f"the output of {self.program} get", "log in again")
 
     def store(self, credentials: Credentials) -> None:

@@ -48,7 +48,7 @@ class Environment:
         username, password = os.environ.get("BROLGA_USERNAME"), os.environ.get("BROLGA_PASSWORD")
         if not (username and password) or registry not in {"", repository.registry}:
             return None
-        credentials = Credentials(username, password, origin="BROLGA_USERNAME")
+        credentials = Credentials(username, password, source="BROLGA_USERNAME")
         return check_credentials(
             credentials, "the environment (BROLGA_USERNAME, BROLGA_PASSWORD)", "set it without"
         )

@@ -124,12 +124,12 @@ def _credentials(
     return _RegistryKeychain(registry, credentials, default_keychain(registry))
 
 
-def make_credentials(username: str, password: str, origin: str) -> Credentials:
+def make_credentials(username: str, password: str, source: str) -> Credentials:
     """Return credentials of the user. Raises UsageError if no header can contain them."""
     from brolga.auth.entries import describe_problem
     from brolga.protocol import Credentials
 
-    credentials = Credentials(username, password, origin=origin)
+    credentials = Credentials(username, password, source=source)
     if problem := describe_problem(credentials):
         raise click.UsageError(f"there is {problem}")
     return credentials

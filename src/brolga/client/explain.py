@@ -64,7 +64,7 @@ def explained(
         url=registry.base,
         tls=registry.base.startswith("https:"),
         authentication=registry.auth_scheme,
-        credentials=(credentials.origin or "given") if credentials else "none: anonymous",
+        credentials=(credentials.source or "given") if credentials else "none: anonymous",
         profile=profile.name,
         why=profile.evidence,
         chunk=style.chunk_size,

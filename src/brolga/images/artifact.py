@@ -7,24 +7,20 @@ Usage). Its blobs can be streams, which are read when they are pushed.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from brolga.errors import LayerError
 from brolga.images.blobs import InMemoryBlob
 from brolga.images.image import Image, creation_time
-from brolga.spec.blob import runs_user_code
+from brolga.spec.blob import Blob, BlobStream, runs_user_code
 from brolga.spec.manifest import Manifest
 from brolga.spec.mediatypes import OCI_EMPTY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Self
+    from collections.abc import Mapping
 
-    from brolga.spec.blob import Blob, BlobStream
-    from brolga.spec.config import ImageConfig
     from brolga.spec.descriptor import Descriptor
     from brolga.stream.layer import StreamLayer
-
 
 _EMPTY: Final = InMemoryBlob(b"{}", OCI_EMPTY)
 _TITLE: Final = "org.opencontainers.image.title"
@@ -32,17 +28,10 @@ _CREATED: Final = "org.opencontainers.image.created"
 
 
 @dataclass(frozen=True)
-class TitledBlob:
-    """A blob with a file name, under which oras stores it when it pulls."""
+class _DescribedBlob:
+    """A blob with a descriptor of its own."""
 
     blob: Blob
-    title: str
-
-    @property
-    def descriptor(self) -> Descriptor:
-        """The blob's descriptor with the title. Raises NotComputed as the blob does."""
-        descriptor = self.blob.descriptor
-        return replace(descriptor, annotations={**descriptor.annotations, _TITLE: self.title})
 
     @property
     def runs_user_code(self) -> bool:
@@ -55,24 +44,28 @@ class TitledBlob:
 
 
 @dataclass(frozen=True)
-class StreamBlob:
+class TitledBlob(_DescribedBlob):
+    """A blob with a file name, under which oras stores it when it pulls."""
+
+    title: str
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """The blob's descriptor with the title. Raises NotComputed as the blob does."""
+        descriptor = self.blob.descriptor
+        return replace(descriptor, annotations={**descriptor.annotations, _TITLE: self.title})
+
+
+@dataclass(frozen=True)
+class StreamBlob(_DescribedBlob):
     """A stream of any bytes as a blob, with a layer's media type only if it is a tar."""
 
-    stream: StreamLayer
+    blob: StreamLayer
 
     @property
     def descriptor(self) -> Descriptor:
         """The stream's descriptor. Raises NotComputed until the stream was read."""
-        return replace(self.stream.descriptor, media_type=self.stream.stream_media_type)
-
-    @property
-    def runs_user_code(self) -> bool:
-        """Whether reading calls the user's Python code."""
-        return self.stream.runs_user_code
-
-    def open(self) -> BlobStream:
-        """Open the compressed bytes, which can be read once."""
-        return self.stream.open()
+        return replace(self.blob.descriptor, media_type=self.blob.stream_media_type)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +84,7 @@ class Artifact(Image):
 
         "If the artifact does not need layers, a single layer SHOULD be included with a non-zero
         size" (manifest.md): without blobs that is the empty object. If `annotations` have no
-        creation time, it is SOURCE_DATE_EPOCH or now. Raises InvalidManifest if `artifact_type` is
-        not a valid media type.
+        creation time, it is SOURCE_DATE_EPOCH or now.
         """
         manifest = Manifest.new(
             _EMPTY.descriptor,
@@ -115,26 +107,9 @@ class Artifact(Image):
         `created_by` or `comment`: an artifact keeps no history.
         """
         if created_by or comment:
-            raise LayerError("an artifact has no image config: it keeps no history")
+            self._require_config("it keeps no history")
         old = () if self._base_layers == (_EMPTY,) else self._base_layers
         return replace(self, _base_layers=(*old, *blobs) or (_EMPTY,))
 
-    def mutate_config(self, edit: Callable[[ImageConfig], ImageConfig]) -> Image:  # noqa: ARG002 - Image's
-        """Raise LayerError: an artifact has no config."""
-        raise LayerError("an artifact has no image config: it cannot be changed")
-
-    def rebase(self, old_base: Image, new_base: Image) -> Image:  # noqa: ARG002 - Image's
-        """Raise LayerError: an artifact has no base."""
-        raise LayerError("an artifact has no image config: it has no base")
-
-    def flatten(
-        self,
-        created_by: str = "",  # noqa: ARG002 - Image's
-        *,
-        strict: bool = False,  # noqa: ARG002 - Image's
-        on_warning: Callable[[str], object] | None = None,  # noqa: ARG002 - Image's
-    ) -> Image:
-        """Raise LayerError: an artifact's blobs are not layers."""
-        raise LayerError(
-            "an artifact has no image config: its files are not layers to be put together"
-        )
+    def _require_config(self, reason: str) -> None:
+        raise LayerError(f"an artifact has no image config: {reason}")

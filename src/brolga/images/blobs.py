@@ -6,16 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from brolga.errors import NotComputed
-from brolga.spec.blob import BlockReader
+from brolga.spec.blob import BlobStream, Block, BlockReader
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from brolga.spec.blob import BlobStream, Block
     from brolga.spec.reference import Repository
-
 
 _BLOCK_SIZE: Final = 1 << 20  # bytes
 

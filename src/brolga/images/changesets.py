@@ -7,18 +7,16 @@ names each entry for which that differs. An image that one pass cannot merge is 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import Final
 
 from brolga.errors import LayerError
 from brolga.tar.entries import Entry
 from brolga.tar.reader import DIRECTORY, Metadata
 from brolga.tar.reader import printable_name as printable
 from brolga.tar.writer import encode_data, encode_header
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
 
 _WHITEOUT: Final = b".wh."
 # Other names with this prefix were private files of aufs, which had this format first. They have no
@@ -28,6 +26,8 @@ _OPAQUE: Final = b".wh..wh..opq"
 _MAX_MEMORY: Final = 1 << 30  # bytes of names, and of Python's objects for them
 _NAME_COST: Final = 100  # bytes of memory beyond the name itself
 _MAX_WARNINGS: Final = 100  # of one image
+_MAX_PATH: Final = 4096  # bytes; systems that run containers open no longer path
+_MAX_LINKS: Final = 40  # on one path, as in Linux
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,7 @@ class Merge:
         directory, slash, last = path.rpartition(b"/")
         if not layer.symlinks or directory in layer.directories:
             return path
-        parent = resolve_links(
-            directory, layer.symlinks, lambda crossed: layer.imply(crossed, path)
-        )
+        parent = resolve_links(directory, layer.symlinks, partial(layer.imply, user=path))
         return (parent + slash if parent else b"") + last
 
     def _add_whiteout(self, layer: _Layer, path: bytes) -> bool:
@@ -268,11 +266,7 @@ class Merge:
             layer.symlinks.update({path: target} if target is not None else {})
 
     def _add_directory(self, layer: _Layer, path: bytes, user: bytes) -> bool:
-        """Record a directory and its parents. Return whether its content is hidden.
-
-        Raises LayerError if the layer has a file of that name: other readers would overwrite it, or
-        fail.
-        """
+        """Record a directory and its parents. Return whether its content is hidden."""
         above, new = self._above, []
         while path not in layer.directories and path:
             if path in layer.files:
@@ -302,17 +296,10 @@ def _two_kinds_error(path: bytes) -> LayerError:
     )
 
 
-MAX_PATH: Final = 4096  # bytes; systems that run containers open no longer path
-_MAX_LINKS: Final = 40  # on one path, as in Linux
-
-
 def normalize_path(name: bytes) -> bytes:
-    """Return the path of a name: `a`, `./a`, `/a` and `a/` are one; the root is "".
-
-    Raises LayerError for a name with '..', or longer than any file's.
-    """
-    if len(name) > MAX_PATH:
-        raise LayerError(f"a name of {len(name)} bytes, but a file's has at most {MAX_PATH}")
+    """Return the path of a name: `a`, `./a`, `/a` and `a/` are one. Raises LayerError for '..'."""
+    if len(name) > _MAX_PATH:
+        raise LayerError(f"a name of {len(name)} bytes, but a file's has at most {_MAX_PATH}")
     parts = [part for part in name.split(b"/") if part not in {b"", b"."}]
     if b".." in parts:
         raise LayerError(f"the name {printable(name)} leads upwards by '..'")
@@ -359,6 +346,6 @@ def resolve_links(
                 f"{printable(directory)} leads through more than {_MAX_LINKS} symbolic links"
             )
     path = b"/".join(done)
-    if len(path) > MAX_PATH:
+    if len(path) > _MAX_PATH:
         raise LayerError(f"{printable(directory)} leads to a name of {len(path)} bytes")
     return path

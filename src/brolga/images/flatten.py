@@ -6,22 +6,17 @@ The layers are read from the top down. `changesets` decides what each of them ad
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from brolga.errors import CorruptBlob, LayerError, NotComputed
 from brolga.images.changesets import Merge
-from brolga.spec.blob import runs_user_code
+from brolga.spec.blob import Blob, runs_user_code
 from brolga.spec.mediatypes import COMPRESSION_BY_LAYER, ENCRYPTED
 from brolga.stream.decompression import DEFAULT_LIMITS, Limits, decompress
 from brolga.stream.layer import StreamLayer
 from brolga.tar.entries import read_entries
 from brolga.tar.writer import ARCHIVE_END
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from brolga.spec.blob import Blob
 
 
 class LayerWarning(UserWarning):

@@ -19,7 +19,7 @@ from brolga.errors import InvalidManifest, LayerError
 from brolga.images.blobs import InMemoryBlob, StoredBlob
 from brolga.spec import mediatypes
 from brolga.spec.config import History, ImageConfig, align_history
-from brolga.spec.json import MAX_SIZE
+from brolga.spec.json import MAX_SIZE, update_members
 from brolga.spec.manifest import Manifest, convert_manifest
 from brolga.spec.platform import DEFAULT_PLATFORM, Platform
 
@@ -103,10 +103,7 @@ class Image:
 
     @property
     def config(self) -> ImageConfig:
-        """The config with every change and layer (image-spec config.md).
-
-        Raises NotComputed if a layer's stream has not been read, and what `load_config` raises.
-        """
+        """The config with every change and layer. Raises NotComputed, and as `load_config`."""
         config = reduce(lambda config, edit: edit(config), self._edits, self.load_config())
         return _append_layers(config, self._additions)
 
@@ -148,9 +145,31 @@ class Image:
 
         Raises InvalidManifest if it is not an image's config, or has not a DiffID for each layer.
         """
-        if not self._memo:
-            self._memo.append(self._read_config())
-        return self._memo[0]
+        if self._memo:
+            return self._memo[0]
+        descriptor, layers = self._base.config, len(self._base_layers)
+        if descriptor.size > MAX_SIZE:
+            raise InvalidManifest(
+                f"config: {descriptor.size} bytes, but at most {MAX_SIZE} are read"
+            )
+        with self._base_config.open() as stream:
+            raw = b"".join(stream)
+        try:
+            config = ImageConfig.parse(raw)
+        except InvalidManifest as error:
+            if descriptor.media_type in mediatypes.IMAGE_CONFIGS:
+                raise
+            raise InvalidManifest(
+                f"not an image, but an artifact: its config is {descriptor.media_type}, and cannot "
+                f"be read as an image's ({error})"
+            ) from error
+        if len(config.diff_ids) != layers:
+            raise InvalidManifest(
+                f"config {descriptor.digest}, $.rootfs.diff_ids: {len(config.diff_ids)} DiffIDs, "
+                f"but the manifest has {layers} layers"
+            )
+        self._memo.append(config)
+        return config
 
     def append(self, *layers: Layer, created_by: str = "", comment: str = "") -> Image:
         """Return the image with `layers` on top, without reading them.
@@ -172,6 +191,7 @@ class Image:
 
     def mutate_config(self, edit: Callable[[ImageConfig], ImageConfig]) -> Image:
         """Return the image with its config changed by `edit`, below appended layers, on demand."""
+        self._require_config("it cannot be changed")
         return replace(self, _edits=(*self._edits, edit))
 
     def with_config(self, **changes: Any) -> Image:  # noqa: ANN401 - any JSON value
@@ -180,7 +200,7 @@ class Image:
 
     def with_annotations(self, annotations: Mapping[str, str | None]) -> Image:
         """Return the image with these annotations added to its manifest's; None removes one."""
-        updated = update_annotations(self._base.annotations, annotations)
+        updated = update_members(self._base.annotations, annotations)
         return replace(self, _base=self._base.replace(annotations=updated))
 
     def with_subject(self, subject: Descriptor | None) -> Image:
@@ -194,6 +214,7 @@ class Image:
         LayerError if the image is not built on `old_base`, NotComputed if a base has layers that
         have not been streamed.
         """
+        self._require_config("it has no base")
         old, new = old_base.config, new_base.config
         count = len(old.diff_ids)
         # Some layers of the old base may have been appended here.
@@ -201,12 +222,16 @@ class Image:
         mine = _append_layers(self.load_config(), self._additions[:inside])
         if mine.diff_ids[:count] != old.diff_ids:
             raise LayerError("the image is not built on the old base: its lower layers are others")
+        whole, replaced, lower = (
+            align_history(config.history, len(config.diff_ids)) for config in (mine, old, new)
+        )
+        diff_ids = (*new.diff_ids, *mine.diff_ids[count:])
         config = new.replace(
             config={**dict.fromkeys(new.config), **mine.config},
             author=mine.author,
             created=creation_time(),
-            diff_ids=(*new.diff_ids, *mine.diff_ids[count:]),
-            history=_rebase_history(mine, old, new),
+            diff_ids=diff_ids,
+            history=align_history((*lower, *whole[len(replaced) :]), len(diff_ids)),
         )
         described = (*new_base.manifest.layers, *self._base.layers[count:])
         blob = InMemoryBlob(config.raw, self._base.config.media_type)
@@ -235,6 +260,7 @@ class Image:
         """
         from brolga.images.flatten import flatten_layers
 
+        self._require_config("its files are not layers to be put together")
         config = self.config.replace(diff_ids=(), history=(), created=creation_time())
         blob = InMemoryBlob(config.raw, self._base.config.media_type)
         base = self._base.replace(config=blob.descriptor, layers=[])
@@ -242,29 +268,8 @@ class Image:
         layer = flatten_layers(self.layers, strict=strict, on_warning=on_warning)
         return bare.append(layer, created_by=created_by)
 
-    def _read_config(self) -> ImageConfig:
-        descriptor, layers = self._base.config, len(self._base_layers)
-        if descriptor.size > MAX_SIZE:
-            raise InvalidManifest(
-                f"config: {descriptor.size} bytes, but at most {MAX_SIZE} are read"
-            )
-        with self._base_config.open() as stream:
-            raw = b"".join(stream)
-        try:
-            config = ImageConfig.parse(raw)
-        except InvalidManifest as error:
-            if descriptor.media_type in mediatypes.IMAGE_CONFIGS:
-                raise
-            raise InvalidManifest(
-                f"not an image, but an artifact: its config is {descriptor.media_type}, and cannot "
-                f"be read as an image's ({error})"
-            ) from error
-        if len(config.diff_ids) != layers:
-            raise InvalidManifest(
-                f"config {descriptor.digest}, $.rootfs.diff_ids: {len(config.diff_ids)} DiffIDs, "
-                f"but the manifest has {layers} layers"
-            )
-        return config
+    def _require_config(self, reason: str) -> None:
+        """Do nothing. An artifact raises LayerError, which says the reason."""
 
 
 def creation_time() -> str:
@@ -279,27 +284,8 @@ def creation_time() -> str:
         raise ValueError(f"SOURCE_DATE_EPOCH is out of range: {text[:40]}") from None
 
 
-def update_annotations(
-    annotations: Mapping[str, str], changes: Mapping[str, str | None]
-) -> dict[str, str]:
-    """Return annotations with changes; None removes one."""
-    updated = {**annotations, **changes}
-    return {name: text for name, text in updated.items() if text is not None}
-
-
 def _append_layers(config: ImageConfig, additions: Iterable[_Addition]) -> ImageConfig:
     """Return a config with layers on top. Raises NotComputed."""
     for addition in additions:
         config = config.append(addition.layer.diff_id, addition.history)
     return config
-
-
-def _rebase_history(
-    mine: ImageConfig, old_base: ImageConfig, new_base: ImageConfig
-) -> tuple[History, ...]:
-    """Return the new base's history, then mine above the old base, each aligned with its layers."""
-    whole, old, new = (
-        align_history(config.history, len(config.diff_ids)) for config in (mine, old_base, new_base)
-    )
-    layers = len(new_base.diff_ids) + len(mine.diff_ids) - len(old_base.diff_ids)
-    return align_history((*new, *whole[len(old) :]), layers)

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, cast
 
 from brolga.images.blobs import StoredBlob
-from brolga.images.image import Image, update_annotations
+from brolga.images.image import Image
 from brolga.spec.index import Index
+from brolga.spec.json import update_members
 from brolga.spec.mediatypes import IMAGE_CONFIGS, INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from brolga.spec.digest import Digest
     from brolga.spec.platform import Platform
     from brolga.spec.reference import Repository
-
 
 # What a reference can name.
 Tree: TypeAlias = "Image | ImageIndex"
@@ -127,7 +127,7 @@ class ImageIndex:
 
     def with_annotations(self, annotations: Mapping[str, str | None]) -> ImageIndex:
         """Return the index with these annotations added to its own; None removes one."""
-        updated = update_annotations(self.index.annotations, annotations)
+        updated = update_members(self.index.annotations, annotations)
         return replace(self, index=self.index.replace(annotations=updated))
 
     def with_subject(self, subject: Descriptor | None) -> ImageIndex:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from brolga import errors
 from brolga.images.image import Image
-from brolga.images.index import is_blob
+from brolga.images.index import ImageIndex, Tree, is_blob
 from brolga.spec import mediatypes
 from brolga.spec.config import ImageConfig, count_layers
 from brolga.spec.digest import Digest, hasher
@@ -21,17 +21,14 @@ from brolga.spec.json import MAX_SIZE
 from brolga.spec.manifest import mixed_media_types
 from brolga.stream.decompression import DEFAULT_LIMITS, Limits, decompress
 from brolga.tar.entries import read_entries
-from brolga.tar.reader import is_bare_whiteout, printable_name
+from brolga.tar.reader import check_whiteout
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
-    from brolga.images.index import ImageIndex, Tree
     from brolga.spec.blob import Blob, Block
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.platform import Platform
-    from brolga.tar.entries import Entry
-
 
 # The fields of a platform that both an index and a config have.
 _PLATFORM: Final = ("os", "architecture", "variant", "os_version")
@@ -109,8 +106,12 @@ class _Validator:
                     f"is of the media type {child.media_type}, but the index says "
                     f"{descriptor.media_type}",
                 )
-            if descriptor.platform is not None:
-                yield from self._check_platform(child.digest, descriptor.platform)
+            platform, platforms = descriptor.platform, self._indexed.setdefault(child.digest, {})
+            if platform is not None and platform not in platforms:
+                platforms[platform] = None
+                # If the config was not read yet, `check_image` compares them.
+                if child.digest in self._configured:
+                    yield from self._compare_platforms(child.digest, [platform])
 
     def _load_child(self, index: ImageIndex, descriptor: Descriptor) -> Descriptor | str:
         try:
@@ -120,15 +121,6 @@ class _Validator:
             return f"cannot be read: {error}"
         self.queue.append(child)
         return loaded
-
-    def _check_platform(self, digest: Digest, platform: Platform) -> Iterator[Problem]:
-        """Compare an index's platform with the config, now or when `check_image` has read it."""
-        platforms = self._indexed.setdefault(digest, {})
-        if platform in platforms:
-            return
-        platforms[platform] = None
-        if digest in self._configured:
-            yield from self._compare_platforms(digest, [platform])
 
     def _compare_platforms(self, digest: Digest, indexed: Iterable[Platform]) -> Iterator[Problem]:
         place, configured = self._configured[digest]
@@ -277,8 +269,8 @@ def _read_content(blob: Blob, descriptor: Descriptor, algorithm: str, limits: Li
         if algorithm:
             plain_blocks = iter(plain)
             # After the entries, read what a broken archive has left, for the DiffID.
-            entries = _check_whiteouts(read_entries(plain_blocks))
-            tar_flaws = [_exhaust(entries), _exhaust(plain_blocks)]
+            names = (entry.name for entry in read_entries(plain_blocks))
+            tar_flaws = [_exhaust(map(check_whiteout, names)), _exhaust(plain_blocks)]
         flaws = [_exhaust(blocks)]
     if compressed.is_complete:
         flaws.append(_compare(descriptor, compressed.digest, compressed.size))
@@ -289,14 +281,6 @@ def _read_content(blob: Blob, descriptor: Descriptor, algorithm: str, limits: Li
         plain.digest if plain.is_complete else None,
         tuple(filter(None, tar_flaws)),
     )
-
-
-def _check_whiteouts(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Yield entries. Raises CorruptBlob for a whiteout that names nothing (layer.md, Whiteouts)."""
-    for entry in entries:
-        if is_bare_whiteout(entry.name):
-            raise errors.CorruptBlob(f"the whiteout {printable_name(entry.name)} names nothing")
-        yield entry
 
 
 def _exhaust(items: Iterable[object]) -> str | None:

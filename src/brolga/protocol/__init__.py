@@ -9,8 +9,6 @@ from brolga.protocol.blobs import ReadFlow, delete_blob, has_blob, read_blob
 from brolga.protocol.http import Blocks, BodyError, Flow, Request, Response, Timeout
 from brolga.protocol.listing import ListFlow, list_repositories, list_tags
 from brolga.protocol.manifests import (
-    FetchedManifest,
-    PutResult,
     delete_manifest,
     find_manifest,
     get_manifest,
@@ -20,30 +18,18 @@ from brolga.protocol.manifests import (
 from brolga.protocol.ping import check_login, ping
 from brolga.protocol.referrers import add_referrer, list_referrers, remove_referrer
 from brolga.protocol.retry import Retry
-from brolga.protocol.upload import (
-    Body,
-    KnownRegistry,
-    UploadSession,
-    UploadStrategy,
-    cancel,
-    identify_registry,
-    mount_blob,
-    upload_bytes,
-    upload_stream,
-)
+from brolga.protocol.upload import upload_bytes, upload_stream
+from brolga.protocol.upload.known_registries import UploadStrategy, identify_registry
+from brolga.protocol.upload.session import UploadSession, cancel, mount_blob
 from brolga.protocol.urls import redact
 
 __all__ = [
     "Access",
     "Blocks",
-    "Body",
     "BodyError",
     "Credentials",
-    "FetchedManifest",
     "Flow",
-    "KnownRegistry",
     "ListFlow",
-    "PutResult",
     "ReadFlow",
     "RegistrySession",
     "Request",

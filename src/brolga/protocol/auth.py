@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from brolga.errors import ProtocolViolation, TransportError
 from brolga.protocol.auth_tokens import TokenCache, parse_challenges, parse_token
-from brolga.protocol.http import Request
+from brolga.protocol.http import Flow, Request, Response, Timeout
 from brolga.protocol.responses import raise_for_status
 from brolga.protocol.retry import Retry, no_clock, send_with_retry
 from brolga.protocol.urls import check_url, hostname, origin, redact, resolve
@@ -23,9 +23,7 @@ from brolga.protocol.urls import check_url, hostname, origin, redact, resolve
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from brolga.protocol.http import Flow, Response, Timeout
     from brolga.spec.reference import Repository
-
 
 _TOKEN_SERVER: Final = "the token server"  # noqa: S105 - not a secret
 # How a token server without the OAuth2 form responds to a POST.
@@ -44,7 +42,7 @@ class Credentials:
     """A username and password, or a token. No secret appears in the repr.
 
     `identity_token` is an OAuth2 refresh token (docker's `identitytoken`), `registry_token` a
-    bearer token that is sent as it is (docker's `registrytoken`). `origin` says where the
+    bearer token that is sent as it is (docker's `registrytoken`). `source` says where the
     credentials are from.
     """
 
@@ -52,7 +50,7 @@ class Credentials:
     password: str = field(default="", repr=False)
     identity_token: str = field(default="", repr=False)
     registry_token: str = field(default="", repr=False)
-    origin: str = field(default="", compare=False)
+    source: str = field(default="", compare=False)
 
     @property
     def basic(self) -> str:
@@ -120,10 +118,7 @@ class RegistrySession:
         return origin(url) == origin(self.base)
 
     def authorize(self, scope: tuple[str, ...], timeout: Timeout) -> Flow[str]:
-        """Return the Authorization header for a scope, "" if none is required.
-
-        Asks the token server unless a valid token is cached, and raises what that raises.
-        """
+        """Return the Authorization header for a scope; "" if none is required. May get a token."""
         if self._credentials.registry_token:
             return f"Bearer {self._credentials.registry_token}"
         if self._bearer is None:
@@ -168,10 +163,7 @@ class RegistrySession:
     def _get_token(
         self, params: dict[str, str], scope: tuple[str, ...], timeout: Timeout
     ) -> Flow[Response]:
-        """Ask for a token (distribution, Token Authentication; OAuth2 Token Authentication).
-
-        The scope is our own, not the challenge's: a registry does not choose it.
-        """
+        """Ask for a token for our own scope, not the challenge's (Token Authentication, OAuth2)."""
         service = [("service", params["service"])] if params.get("service") else []
         request = Request("GET", params["realm"], timeout=timeout)
         if token := self._credentials.identity_token:
@@ -229,9 +221,6 @@ class Access:
 
         Repeats the request if its failure may pass, unless `retry` is false; it is then also not
         redirected. A 401 is answered in any case, if the body can be sent again.
-
-        Raises Unauthorized if the credentials are wrong or missing, TransportError if there was
-        no response, and the errors of the token server.
         """
         if not retry:
             return (yield from self._send_authorized(request))
@@ -269,10 +258,9 @@ class Access:
         port: that is a ProtocolViolation, which is not retried.
         """
         registry = self.registry
+        redirected_from = request.redirected_from or registry.host
         try:
-            return (
-                yield replace(request, redirected_from=request.redirected_from or registry.host)
-            )
+            return (yield replace(request, redirected_from=redirected_from))
         except TransportError as error:
             if error.reason not in ("connect", "tls") or hostname(request.url) != registry.host:
                 raise

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from brolga.errors import ProtocolViolation
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 
 _MAX_CHALLENGE: Final = 8192  # characters
 _MAX_TOKEN: Final = 65536  # characters
@@ -44,10 +41,7 @@ class Token(NamedTuple):
 
 
 def parse_challenges(header: str) -> dict[str, dict[str, str]]:
-    """Return the challenges of WWW-Authenticate: parameters by scheme, names in lower case.
-
-    The first one of a scheme counts (RFC 9110, section 11.6.1).
-    """
+    """Return the parameters of the first challenge of each scheme; names are in lower case."""
     challenges: dict[str, dict[str, str]] = {}
     params: dict[str, str] = {}
     for part in _CHALLENGE_PART.finditer(header[:_MAX_CHALLENGE]):
@@ -62,10 +56,7 @@ def parse_challenges(header: str) -> dict[str, dict[str, str]]:
 
 
 def parse_token(body: bytes) -> Token:
-    """Return the token in a token server's response, under either of its two names.
-
-    Raises ProtocolViolation without a token that fits into a header.
-    """
+    """Return the token of a token server. Raises ProtocolViolation if it does not fit a header."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):

@@ -12,20 +12,17 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from brolga.errors import DigestMismatch, ProtocolViolation, TransportError
-from brolga.protocol.http import Request
+from brolga.protocol.http import Flow, Request, Response
 from brolga.protocol.responses import confirms_blob, raise_for_status, raise_unless_deleted
 from brolga.protocol.retry import RetryBudget
 from brolga.protocol.urls import redact
-from brolga.spec.digest import Verifier
+from brolga.spec.digest import Digest, hasher
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
     from brolga.protocol.auth import Access
-    from brolga.protocol.http import Flow, Response
     from brolga.spec.descriptor import Descriptor
-    from brolga.spec.digest import Digest
-
 
 # A flow that yields bytes between its requests.
 ReadFlow: TypeAlias = "Generator[Request | bytes, Response, None]"
@@ -36,10 +33,7 @@ _CONTENT_RANGE: Final = re.compile(
 
 
 def has_blob(access: Access, descriptor: Descriptor) -> Flow[bool]:
-    """Return whether the repository has a blob of that digest and size (end-2).
-
-    Raises RegistryError for any error but 404.
-    """
+    """Return whether the repository has a blob of that digest and size (end-2)."""
     request = Request("HEAD", access.url(f"blobs/{descriptor.digest}"))
     response = yield from access.send(request)
     if response.status == HTTPStatus.NOT_FOUND:
@@ -60,14 +54,14 @@ def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFl
     Raises DigestMismatch at the end if digest or `size` differ, or as soon as there are too many
     bytes; NotFound; RegistryError; TransportError if the connection was cut too often.
     """
-    verifier = Verifier(digest)
+    state = hasher(digest.algorithm)
     budget = RetryBudget(access.registry.retry, access.registry.clock)
     offset, last_block, supports_range = 0, b"", True
     while True:
         before, start = offset, offset if supports_range else 0
         headers = {"Range": f"bytes={start}-"} if start else {}
-        url, pause_s = access.url(f"blobs/{digest}"), budget.pause_s()
-        request = Request("GET", url, headers, delay_s=pause_s, stream_response=True)
+        url, delay_s = access.url(f"blobs/{digest}"), budget.take_delay_s()
+        request = Request("GET", url, headers, delay_s=delay_s, stream_response=True)
         response = yield from access.send(request)
         blocks = response.body_stream or (body for body in (response.body,))
         try:
@@ -77,7 +71,7 @@ def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFl
                 offset += len(block)
                 if size is not None and offset > size:
                     raise _wrong_size(access, digest, size, "more")
-                verifier.update(block)
+                state.update(block)
                 if last_block:
                     yield last_block
                 last_block = block
@@ -93,16 +87,13 @@ def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFl
             blocks.close()
     if size is not None and offset != size:
         raise _wrong_size(access, digest, size, str(offset))
-    _verify(access, verifier, digest)
+    _check_digest(access, digest, Digest.from_hasher(state))
     if last_block:
         yield last_block
 
 
 class _RangeError(ProtocolViolation):
-    """A response to Range that is not the rest of the blob: it is read again from the first byte.
-
-    The bytes that were yielded already are skipped then.
-    """
+    """A response to Range that is not the rest of the blob, which is read from its start then."""
 
 
 def _end_of_range(
@@ -110,8 +101,7 @@ def _end_of_range(
 ) -> int | None:
     """Return the size of the blob if a response is the part from `offset` on; None if it is all.
 
-    Raises _RangeError if it is another part, or 416; RegistryError, ProtocolViolation for any
-    other status.
+    Raises _RangeError for another part, or 416.
     """
     if offset and response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         raise _RangeError(
@@ -142,20 +132,12 @@ def _skip(blocks: Iterable[bytes], count: int) -> Iterator[bytes]:
         count = max(0, count - len(block))
 
 
-def _verify(access: Access, verifier: Verifier, digest: Digest) -> None:
-    try:
-        verifier.verify()
-    except DigestMismatch as error:
-        raise DigestMismatch(
-            f"{access.registry.base} gave other bytes as {digest}: they hash to {error.actual}",
-            expected=error.expected,
-            actual=error.actual,
-        ) from None
+def _check_digest(access: Access, expected: Digest, actual: Digest) -> None:
+    if actual != expected:
+        text = f"{access.registry.base} gave other bytes as {expected}: they hash to {actual}"
+        raise DigestMismatch(text, expected=expected, actual=actual)
 
 
 def _wrong_size(access: Access, digest: Digest, expected: int, actual: str) -> DigestMismatch:
-    return DigestMismatch(
-        f"{access.registry.base} gave {actual} bytes as {digest}, not the expected {expected}",
-        expected=str(digest),
-        actual="",
-    )
+    text = f"{access.registry.base} gave {actual} bytes as {digest}, not the expected {expected}"
+    return DigestMismatch(text, expected=digest)

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from brolga.errors import ProtocolViolation, excerpt
-from brolga.protocol.http import Request
+from brolga.protocol.http import Request, Response
 from brolga.protocol.responses import raise_for_status, reject_html
 from brolga.protocol.urls import check_url, redact, resolve
 from brolga.spec.reference import is_tag
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from brolga.protocol.auth import Access
-    from brolga.protocol.http import Response
-
 
 # A flow that yields pages of names between its requests.
 ListFlow: TypeAlias = "Generator[Request | list[str], Response, None]"
@@ -44,25 +42,18 @@ _NEXT: Final = re.compile(
 def list_tags(access: Access) -> ListFlow:
     """Yield the tags of a repository page by page, in the registry's order (end-8a, end-8b).
 
-    Raises NotFound, RegistryError, ProtocolViolation if a name is not a valid tag (it becomes a
-    part of a path), or the list is too long.
+    Raises ProtocolViolation for a name that is not a valid tag: it becomes a part of a path.
     """
     return _pages(access, access.url(f"tags/list?n={_PAGE}"), "tags", is_tag)
 
 
 def list_repositories(access: Access) -> ListFlow:
-    """Yield the repositories of a registry page by page (docker's `/v2/_catalog`).
-
-    Raises as `list_tags`.
-    """
+    """Yield the repositories of a registry (docker's `/v2/_catalog`). Raises as `list_tags`."""
     return _pages(access, access.url(f"_catalog?n={_PAGE}"), "repositories", lambda _name: True)
 
 
 def next_page(access: Access, request: Request, response: Response) -> str:
-    """Return the URL of a list's next page, or "" if this is the last one (RFC 8288).
-
-    Raises ProtocolViolation if it is on another host, or is this page.
-    """
+    """Return the URL of a list's next page, which the registry must have (RFC 8288), or ""."""
     match = _NEXT.search(response.headers.get("link", ""))
     if match is None:
         return ""
@@ -117,33 +108,24 @@ def _pages(access: Access, url: str, member: str, is_valid: Callable[[str], bool
         response = yield from access.send(request)
         raise_for_status(request, response, HTTPStatus.OK)
         limits.count_bytes(request, response)
-        names = _parse_names(request, response, member)
+        reject_html(request, response)
+        answer = f"the registry's answer to {redact(request.url)}"
+        try:
+            document = json.loads(response.body)
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
+            raise ProtocolViolation(f"{answer} is not a JSON object")
+        names = document.get(member) or []  # Go writes an empty list as null
+        if not isinstance(names, list) or not all(map(_is_name, names)):
+            raise ProtocolViolation(f"{answer} has no list of names as {member}")
         for name in names:
             if not is_valid(name):
-                raise ProtocolViolation(
-                    f"the registry's answer to {redact(request.url)} lists {excerpt(name)}, "
-                    "which is not a tag"
-                )
+                raise ProtocolViolation(f"{answer} lists {excerpt(name)}, which is not a tag")
         url = next_page(access, request, response)
         limits.count_page(request, len(names), is_last=not url)
         if names:
             yield names
-
-
-def _parse_names(request: Request, response: Response, member: str) -> list[str]:
-    """Return the names in one page of a list. Raises ProtocolViolation if it is not valid."""
-    reject_html(request, response)
-    answer = f"the registry's answer to {redact(request.url)}"
-    try:
-        document = json.loads(response.body)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        raise ProtocolViolation(f"{answer} is not a JSON object")
-    names = document.get(member) or []  # Go writes an empty list as null
-    if not isinstance(names, list) or not all(map(_is_name, names)):
-        raise ProtocolViolation(f"{answer} has no list of names as {member}")
-    return names
 
 
 def _is_name(name: object) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from brolga.errors import Denied, DigestMismatch, InvalidManifest, NotFound, ProtocolViolation
 from brolga.protocol import responses
-from brolga.protocol.http import Request
+from brolga.protocol.http import Flow, Request, Response
 from brolga.protocol.responses import content_digest, raise_for_status, reject_html
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest, hasher
@@ -22,8 +22,6 @@ from brolga.spec.mediatypes import DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_IN
 
 if TYPE_CHECKING:
     from brolga.protocol.auth import Access
-    from brolga.protocol.http import Flow, Response
-
 
 # Without Docker's schema 1: a registry that has nothing else says so.
 _ACCEPT: Final = {
@@ -43,9 +41,9 @@ _GENERIC_TYPES: Final = {
 }
 # How registries refuse to change an immutable tag.
 _IMMUTABLE: Final = (400, 403, 405, 409, 412)
-_ABSENT: Final = (403, 404)
 # HEAD may be refused if GET is not (google/go-containerregistry#971, containerd/containerd#6684).
-_NO_HEAD: Final = (*_ABSENT, 405, 501)
+_NO_HEAD_METHOD: Final = (405, 501)
+_NO_HEAD: Final = (403, 404, *_NO_HEAD_METHOD)
 
 
 class FetchedManifest(NamedTuple):
@@ -67,8 +65,7 @@ def get_manifest(access: Access, reference: str, delay_s: float = 0.0) -> Flow[F
     """Fetch the manifest of a tag or digest, after a delay (end-3).
 
     Raises DigestMismatch if the bytes have another digest, InvalidManifest if there are too many
-    of them, InvalidDigest for a digest that cannot be computed here, NotFound, RegistryError,
-    ProtocolViolation for a page instead of a manifest.
+    of them, InvalidDigest for a digest that cannot be computed here, NotFound, RegistryError.
     """
     expected = _parse_digest(reference)
     request = Request("GET", access.url(f"manifests/{reference}"), _ACCEPT, delay_s=delay_s)
@@ -91,13 +88,8 @@ def get_manifest(access: Access, reference: str, delay_s: float = 0.0) -> Flow[F
 
 
 def head_manifest(access: Access, reference: str) -> Flow[Descriptor]:
-    """Return the descriptor of a tag or digest (end-3).
-
-    Uses GET if HEAD is refused or incomplete. Raises ProtocolViolation without a media type, and
-    the errors of `get_manifest`.
-    """
-    request, response = yield from _send_head(access, reference)
-    return (yield from _describe(access, reference, request, response))
+    """Return the descriptor of a tag or digest (end-3); by GET if HEAD is refused or incomplete."""
+    return (yield from _describe(access, reference, _NO_HEAD))
 
 
 def find_manifest(access: Access, reference: str) -> Flow[Descriptor | None]:
@@ -106,27 +98,19 @@ def find_manifest(access: Access, reference: str) -> Flow[Descriptor | None]:
     404 means so, and 403: Artifactory sends that for a missing manifest. If the rights are
     missing, the write fails. Raises as `head_manifest`.
     """
-    request, response = yield from _send_head(access, reference)
-    if response.status in _ABSENT:
-        return None
     try:
-        return (yield from _describe(access, reference, request, response))
+        return (yield from _describe(access, reference, _NO_HEAD_METHOD))
     except (NotFound, Denied):
         return None
 
 
-def _send_head(access: Access, reference: str) -> Flow[tuple[Request, Response]]:
-    _parse_digest(reference)
+def _describe(access: Access, reference: str, no_head: tuple[int, ...]) -> Flow[Descriptor]:
+    """Return the descriptor from HEAD, or from GET if it is incomplete or its status `no_head`."""
+    expected = _parse_digest(reference)
     request = Request("HEAD", access.url(f"manifests/{reference}"), _ACCEPT)
-    return request, (yield from access.send(request))
-
-
-def _describe(
-    access: Access, reference: str, request: Request, response: Response
-) -> Flow[Descriptor]:
-    """Return the descriptor that a response to HEAD gives or, if it does not, that of a GET."""
-    if response.status not in _NO_HEAD:
-        descriptor = _read_head(request, response, _parse_digest(reference))
+    response = yield from access.send(request)
+    if response.status not in no_head:
+        descriptor = _read_head(request, response, expected)
         if descriptor is not None:
             return descriptor
     manifest = yield from get_manifest(access, reference)
@@ -162,9 +146,6 @@ def put_manifest(access: Access, reference: str, raw: bytes, media_type: str) ->
 
     If an attempt has an unknown outcome and the tag is immutable, the tag itself shows whether
     that attempt succeeded. `subject_processed` is False then.
-
-    Raises DigestMismatch if the registry stored other bytes, RegistryError if it refused,
-    InvalidDigest for a digest that cannot be computed here.
     """
     expected = _parse_digest(reference)
     url = access.url(f"manifests/{reference}")
@@ -188,10 +169,7 @@ def delete_manifest(access: Access, reference: str) -> Flow[None]:
 
 
 def _parse_digest(reference: str) -> Digest | None:
-    """Return the digest that a reference is, or None for a tag, which has no colon.
-
-    Raises InvalidDigest if it cannot be computed here: nothing could be verified against it.
-    """
+    """Return the digest that a reference is, or None for a tag. Raises InvalidDigest."""
     if ":" not in reference:
         return None
     digest = Digest.parse(reference)
@@ -200,13 +178,7 @@ def _parse_digest(reference: str) -> Digest | None:
 
 
 def _check_equal(text: str, expected: Digest, actual: Digest) -> None:
-    """Raise DigestMismatch if two digests of one algorithm differ.
-
-    Digests of two algorithms may be of the same bytes.
-    """
+    """Raise DigestMismatch if two digests of one algorithm differ."""
     if expected.algorithm == actual.algorithm and expected != actual:
-        raise DigestMismatch(
-            text.format(expected=expected, actual=actual),
-            expected=str(expected),
-            actual=str(actual),
-        )
+        message = text.format(expected=expected, actual=actual)
+        raise DigestMismatch(message, expected=expected, actual=actual)

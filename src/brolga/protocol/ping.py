@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from brolga.errors import ProtocolViolation, TransportError
-from brolga.protocol.auth import Access, RegistrySession
-from brolga.protocol.http import Request
+from brolga.protocol.auth import Access, Credentials, RegistrySession
+from brolga.protocol.http import Flow, Request, Response
 from brolga.protocol.responses import is_json, raise_for_status, reject_html
 from brolga.protocol.retry import Retry, no_clock, send_with_retry
 from brolga.protocol.urls import origin
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from brolga.protocol.auth import Credentials
-    from brolga.protocol.http import Flow, Response
-
 
 _NO_API: Final = (400, 404, 405)
 _VERSION: Final = "docker-distribution-api-version"
@@ -37,14 +31,12 @@ def ping(
     """Find the registry at a host, and what it asks for (distribution-spec, end-1).
 
     `schemes` are tried in order; the next one only if the registry does not speak the one before.
-
     Raises TransportError if it cannot be reached, Unauthorized if it asks for other credentials,
     ProtocolViolation if it is not a registry.
     """
     retry = retry or Retry()
-    base, request, response = yield from _get_api(
-        retry, [f"{scheme}://{api_host}" for scheme in schemes]
-    )
+    bases = [f"{scheme}://{api_host}" for scheme in schemes]
+    base, request, response = yield from _get_api(retry, bases)
     registry = RegistrySession(
         base, credentials, retry=retry, clock=clock, ping_headers=response.headers
     )
@@ -62,9 +54,8 @@ def ping(
 def check_login(registry: RegistrySession) -> Flow[bool]:
     """Call the API with the credentials; return whether the registry asked for them.
 
-    A token is requested without a scope, which takes nothing but the password.
-
-    Raises Unauthorized or Denied if they are refused, and the errors of the token server.
+    A token is requested without a scope, which takes nothing but the password. Raises
+    Unauthorized or Denied if it is refused.
     """
     access = Access(registry, (), f"{registry.base}/v2/")
     request = Request("GET", access.url(""))

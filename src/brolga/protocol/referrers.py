@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from brolga.errors import InvalidDigest, InvalidManifest, NotFound, ProtocolViolation
-from brolga.protocol.http import Request
+from brolga.protocol.http import Flow, Request
 from brolga.protocol.listing import ListLimits, next_page
 from brolga.protocol.manifests import get_manifest, put_manifest
 from brolga.protocol.responses import raise_for_status, reject_html
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from brolga.protocol.auth import Access
-    from brolga.protocol.http import Flow
     from brolga.spec.descriptor import Descriptor
-
 
 # How registries without the API respond. GHCR redirects with 303 to one of these. Old Harbor sends
 # 401 without a challenge, or 403: if the rights are missing, reading the tag fails as well.
@@ -56,10 +54,7 @@ def referrers_tag(subject: Digest) -> str:
 def list_referrers(
     access: Access, subject: Digest, artifact_type: str = ""
 ) -> Flow[tuple[Descriptor, ...]]:
-    """Return the referrers of `subject`, of one artifact type if it is given (end-12a, 12b).
-
-    Raises RegistryError, InvalidManifest, ProtocolViolation for a list without an end.
-    """
+    """Return the referrers of `subject`, of one artifact type if it is given (end-12a, 12b)."""
     query = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
     url, is_first = access.url(f"referrers/{subject}{query}"), True
     limits = ListLimits("referrers", _MAX_PAGES, _MAX_ENTRIES, _MAX_SIZE)
@@ -117,23 +112,23 @@ def _update_index(
     access: Access, subject: Digest, change: Callable[[list[Descriptor]], list[Descriptor]]
 ) -> Flow[None]:
     """Write the changed index, until what is read again needs no change."""
-    tag, delay_s = referrers_tag(subject), 0.0
-    for attempt in range(1 + _ATTEMPTS):
+    tag, attempt, delay_s = referrers_tag(subject), 0, 0.0
+    while True:
         index = yield from _get_index(access, subject, delay_s)
         manifests = list(index.manifests)
         changed = change(manifests)
         if changed == manifests:
             return
-        if attempt == _ATTEMPTS:
-            break
+        attempt += 1
+        if attempt > _ATTEMPTS:
+            raise ProtocolViolation(
+                f"the tag {tag} does not keep what is written to it: other clients write to it at "
+                "the same time, or the registry refuses changes of tags"
+            )
         index = index.replace(manifests=changed)
         yield from put_manifest(access, tag, index.raw, index.media_type)
         jitter = 0.5 + access.registry.retry.jitter()
-        delay_s = min((attempt + 1) * _INITIAL_DELAY_S, _MAX_DELAY_S) * jitter
-    raise ProtocolViolation(
-        f"the tag {tag} does not keep what is written to it: other clients write to it at the "
-        "same time, or the registry refuses changes of tags"
-    )
+        delay_s = min(attempt * _INITIAL_DELAY_S, _MAX_DELAY_S) * jitter
 
 
 def _get_index(access: Access, subject: Digest, delay_s: float = 0.0) -> Flow[Index]:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from brolga.protocol.http import Request, Response
     from brolga.spec.descriptor import Descriptor
 
-
 _MAX_ERRORS: Final = 3  # the cause may not be the first
 _MAX_TEXT: Final = 300  # characters of each text of a registry in a message
 _MAX_WAIT_S: Final = 3600.0
@@ -51,23 +50,20 @@ def raise_for_status(
         return
     if response.status >= HTTPStatus.BAD_REQUEST:
         _raise_error(request, response, server)
-    what = f"{server} answered {request.method} {redact(request.url)} with {response.status}"
+    answer = f"{server} answered {request.method} {redact(request.url)} with {response.status}"
     target = response.headers.get("location")
     if target and response.status >= HTTPStatus.MULTIPLE_CHOICES:
         raise ProtocolViolation(
-            f"{what}, a redirect to {redact(resolve(request.url, target))}; it is not followed "
+            f"{answer}, a redirect to {redact(resolve(request.url, target))}; it is not followed "
             "here",
             hint="name the registry by the address that it redirects to",
         )
     expected = " or ".join(map(str, statuses))
-    raise ProtocolViolation(f"{what}, not with {expected}", hint=_HINTS.get(server, ""))
+    raise ProtocolViolation(f"{answer}, not with {expected}", hint=_HINTS.get(server, ""))
 
 
 def raise_unless_deleted(request: Request, response: Response) -> None:
-    """Raise as `raise_for_status` if the response to a DELETE is not a success.
-
-    404 is one if an earlier attempt has an unknown outcome.
-    """
+    """Raise as `raise_for_status` unless a DELETE, or a lost attempt before it (404), succeeded."""
     if not (response.retried and response.status == HTTPStatus.NOT_FOUND):
         raise_for_status(request, response, 202, 200, 204)
 

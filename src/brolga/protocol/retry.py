@@ -7,20 +7,14 @@ nothing was done. After a lost response or another 5xx, only what does no harm t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from brolga.errors import RateLimited, RegistryError, TransportError
-from brolga.protocol.http import Timeout
+from brolga.errors import BrolgaError, RateLimited, RegistryError, TransportError
+from brolga.protocol.http import Flow, Request, Response, Timeout
 from brolga.protocol.responses import retry_after_s
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-
-    from brolga.errors import BrolgaError
-    from brolga.protocol.http import Flow, Request, Response
-
 
 # The idempotent methods, and POST, which here opens a session, mounts a blob or gets a token: a
 # second one does no harm. The bytes of a second PATCH would be appended.
@@ -61,7 +55,7 @@ class Retry:
     max_elapsed_s: float = 3600.0
     jitter: Callable[[], float] = _halfway
 
-    def pause_s(self, attempt: int, requested_s: float | None = None) -> float | None:
+    def delay_s(self, attempt: int, requested_s: float | None = None) -> float | None:
         """Return the delay after failed attempt number `attempt`; None if it was the last."""
         if attempt >= self.attempts or (requested_s or 0) > self.max_delay_s:
             return None
@@ -83,8 +77,8 @@ class RetryBudget:
         self._count = self._sessions = 0
         self._bytes_read, self._acknowledged = -1, 0
         self._lost_s = 0.0
-        self._last_s = self._last_pause_s = 0.0  # of the last failure
-        self._pause_s = 0.0  # before the next request
+        self._last_s = self._last_delay_s = 0.0  # of the last failure
+        self._delay_s = 0.0  # before the next request
         self._requested_s: float | None = None
 
     def note_retry_after(self, response: Response) -> None:
@@ -98,7 +92,7 @@ class RetryBudget:
         requested_s, self._requested_s = self._requested_s, None
         if isinstance(error, RateLimited):
             requested_s = error.retry_after_s
-        now, cost_s = self._clock(), self._last_pause_s
+        now, cost_s = self._clock(), self._last_delay_s
         if bytes_read > self._bytes_read:
             self._count = self._sessions = 0
         elif acknowledged > self._acknowledged:
@@ -108,16 +102,16 @@ class RetryBudget:
         self._lost_s += cost_s
         self._bytes_read, self._acknowledged = max(bytes_read, self._bytes_read), acknowledged
         self._count += 1
-        pause_s = self._retry.pause_s(self._count, requested_s)
-        if pause_s is None or self._lost_s + pause_s > self._retry.max_elapsed_s:
+        delay_s = self._retry.delay_s(self._count, requested_s)
+        if delay_s is None or self._lost_s + delay_s > self._retry.max_elapsed_s:
             return False
-        self._last_s, self._last_pause_s, self._pause_s = now, pause_s, pause_s
+        self._last_s, self._last_delay_s, self._delay_s = now, delay_s, delay_s
         return True
 
-    def pause_s(self) -> float:
+    def take_delay_s(self) -> float:
         """Return the delay before the next request, once: it is 0 after that."""
-        pause_s, self._pause_s = self._pause_s, 0.0
-        return pause_s
+        delay_s, self._delay_s = self._delay_s, 0.0
+        return delay_s
 
     def record_session_loss(self) -> None:
         """Record that the upload session was lost."""
@@ -136,47 +130,34 @@ def send_with_retry(
 
     `reasons` are the transient reasons of a TransportError. A kept connection that turns out to
     be closed is not an attempt: the request is repeated at once, but once only.
-
-    Raises the last TransportError if no attempt got a response.
     """
+    may_retry = request.is_repeatable and request.timeout is not Timeout.SHORT
+    is_harmless = may_retry and request.method in _REPEATABLE
     attempt, was_stale, outcome_unknown = 1, False, False
     while True:
-        pause_s: float | None
+        delay_s = None
         try:
             response = yield from send(request)
         except TransportError as error:
             outcome_unknown = outcome_unknown or error.reason != "connect"
-            may_repeat = error.reason in reasons and _is_repeatable(request)
-            if (
-                may_repeat
-                and not was_stale
-                and error.reason == "cut"
-                and not error.is_new_connection
-            ):
-                was_stale, request = True, replace(request, delay_s=0.0)
-                continue
-            pause_s = retry.pause_s(attempt) if may_repeat else None
-            if pause_s is None:
+            if is_harmless and error.reason in reasons:
+                if error.reason == "cut" and not error.is_new_connection and not was_stale:
+                    was_stale, request = True, replace(request, delay_s=0.0)
+                    continue
+                delay_s = retry.delay_s(attempt)
+            if delay_s is None:
                 raise
         else:
             is_refusal = response.status in RETRY_LATER_STATUSES
-            pause_s = _pause_after(retry, attempt, request, response)
-            if pause_s is None:
+            is_temporary = is_refusal or (is_harmless and response.status in TRANSIENT_STATUSES)
+            if may_retry and is_temporary:
+                delay_s = retry.delay_s(attempt, retry_after_s(response.headers))
+            if delay_s is None:
                 changes = request.method not in ("GET", "HEAD")
                 return replace(response, retried=True) if outcome_unknown and changes else response
             outcome_unknown = outcome_unknown or not is_refusal
-        request = replace(request, delay_s=pause_s)
+        request = replace(request, delay_s=delay_s)
         attempt += 1
-
-
-def _pause_after(retry: Retry, attempt: int, request: Request, response: Response) -> float | None:
-    """Return the delay before the next attempt; None if the response is the result."""
-    if request.timeout is Timeout.SHORT or not request.is_repeatable:
-        return None
-    is_refusal = response.status in RETRY_LATER_STATUSES
-    if is_refusal or (response.status in TRANSIENT_STATUSES and _is_repeatable(request)):
-        return retry.pause_s(attempt, retry_after_s(response.headers))
-    return None
 
 
 def is_transient(error: BrolgaError) -> bool:
@@ -184,11 +165,3 @@ def is_transient(error: BrolgaError) -> bool:
     if isinstance(error, TransportError):
         return error.reason in TRANSIENT_REASONS
     return isinstance(error, RegistryError) and error.status in TRANSIENT_STATUSES
-
-
-def _is_repeatable(request: Request) -> bool:
-    return (
-        request.is_repeatable
-        and request.method in _REPEATABLE
-        and request.timeout is not Timeout.SHORT
-    )

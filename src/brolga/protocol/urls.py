@@ -10,15 +10,12 @@ from __future__ import annotations
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from brolga.errors import ProtocolViolation
 
 if TYPE_CHECKING:
-    from urllib.parse import SplitResult
-
     from brolga.spec.digest import Digest
-
 
 _MAX_SHOWN: Final = 300  # characters of a URL in a message
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -64,9 +61,11 @@ def check_url(url: str, what: str, *, named_by: str) -> str:
     # A link-local address serves the secrets of the machine itself (169.254.169.254): a registry
     # at another private address must not name it either.
     enters_private = _is_private(host) and not _is_private(registry)
-    if host != registry and (
-        enters_private or (_may_be_link_local(host) and not _is_link_local(registry))
-    ):
+    may_be_link_local = _is_link_local(host) or (
+        _address(host) is None and _is_unusual_address(host)
+    )
+    enters_link_local = may_be_link_local and not _is_link_local(registry)
+    if host != registry and (enters_private or enters_link_local):
         raise ProtocolViolation(
             f"the registry's {what} points into a private network: {redact(url)}",
             hint="if that is right, name the registry by its address there",
@@ -123,10 +122,6 @@ def _is_private(host: str) -> bool:
 def _is_link_local(host: str) -> bool:
     address = _address(host)
     return address is not None and address.is_link_local
-
-
-def _may_be_link_local(host: str) -> bool:
-    return _is_link_local(host) or (_address(host) is None and _is_unusual_address(host))
 
 
 def _is_unusual_address(host: str) -> bool:

@@ -25,10 +25,7 @@ class BlockSource(Protocol):
     """Blocks of one size, the last one shorter. A block never changes after it was returned."""
 
     def next_block(self, timeout_s: float) -> memoryview | None:
-        """Return the next block; empty at the end; None if none came in `timeout_s` seconds.
-
-        Raises SourceError if the source fails.
-        """
+        """Return the next block; empty at the end; None after `timeout_s`. Raises SourceError."""
 
     def close(self) -> None:
         """Stop reading at once, and close what was opened here. Idempotent."""

@@ -7,18 +7,14 @@ name is rejected only beside that name.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Self
 
 from brolga.errors import excerpt
 from brolga.spec import json
 from brolga.spec.digest import Digest
 from brolga.spec.platform import DEFAULT_PLATFORM, PLATFORM_MEMBERS, Platform
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from typing import Self
-
 
 _TEXTS: Final = ("User", "WorkingDir", "StopSignal")
 _LISTS: Final = ("Env", "Entrypoint", "Cmd", "OnBuild", "Shell")
@@ -56,16 +52,6 @@ def _read_rootfs(value: object, path: str) -> tuple[Digest, ...]:
 def _platform_members(platform: Platform) -> dict[str, object]:
     """Return the members of a config for a platform, None for an empty field."""
     return {**dict.fromkeys(PLATFORM_MEMBERS), **replace(platform, extra={}).to_dict()}
-
-
-def _update(
-    members: Mapping[str, object], changes: Mapping[str, object | None]
-) -> dict[str, object]:
-    """Return members with changes; a change to None removes the member."""
-    updated = {**members, **changes}
-    return {
-        name: value for name, value in updated.items() if value is not None or name not in changes
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +98,7 @@ class ImageConfig:
     def empty(cls, platform: Platform = DEFAULT_PLATFORM) -> ImageConfig:
         """Return the config of an image without layers."""
         document: dict[str, object] = {
-            **_update({}, _platform_members(platform)),
+            **json.update_members({}, _platform_members(platform)),
             "config": {},
             "rootfs": {"type": "layers", "diff_ids": []},
             "history": [],
@@ -173,7 +159,7 @@ class ImageConfig:
                 changes[name] = new or None
         if config is not None:
             execution = json.thaw(self.config)
-            if (updated := _update(execution, json.thaw(config))) != execution:
+            if (updated := json.update_members(execution, json.thaw(config))) != execution:
                 changes["config"] = updated
         layers = self.diff_ids if diff_ids is None else tuple(diff_ids)
         entries = self.history if history is None else tuple(history)
@@ -192,10 +178,10 @@ class ImageConfig:
             changes["history"] = json.reuse_originals(
                 entries, self.history, self._document.get("history")
             )
-        return ImageConfig(json.encode(_update(self._document, changes)))
+        return ImageConfig(json.encode(json.update_members(self._document, changes)))
 
 
-_HISTORY_MEMBERS: Final = frozenset({"created", "created_by", "author", "comment", "empty_layer"})
+_HISTORY_MEMBERS: Final = ("created", "created_by", "author", "comment", "empty_layer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,10 +199,8 @@ class History:
     empty_layer: bool = False
     extra: Mapping[str, object] = field(default_factory=dict, kw_only=True)
 
-    def __hash__(self) -> int:
-        """Hash every field: a set of many entries stays fast."""
-        texts = (self.created, self.created_by, self.author, self.comment)
-        return hash((texts, self.empty_layer, json.hash_key(self.extra)))
+    __hash__ = json.hash_dataclass
+    __reduce__ = json.reduce_dataclass
 
     def __post_init__(self) -> None:
         """Keep a read-only copy."""
@@ -226,30 +210,20 @@ class History:
     def from_dict(cls, value: object, path: str = "$") -> Self:
         """Read an entry from a JSON object. Raises InvalidManifest."""
         members = json.Members(value, path)
-        members.reject_case_variants(_HISTORY_MEMBERS, alone=False)
+        members.reject_case_variants(frozenset(_HISTORY_MEMBERS), alone=False)
         return cls(
             members.get("created", json.read_string, ""),
             members.get("created_by", json.read_string, ""),
             members.get("author", json.read_string, ""),
             members.get("comment", json.read_string, ""),
             members.get("empty_layer", json.read_boolean, default=False),
-            extra=members.unknown(_HISTORY_MEMBERS),
+            extra=members.unknown(frozenset(_HISTORY_MEMBERS)),
         )
 
     def to_dict(self) -> dict[str, object]:
         """Return the members by their JSON names, ready for json. Empty ones are left out."""
-        optional = {
-            "created": self.created,
-            "created_by": self.created_by,
-            "author": self.author,
-            "comment": self.comment,
-            "empty_layer": self.empty_layer,
-        }
-        return {**{name: item for name, item in optional.items() if item}, **json.thaw(self.extra)}
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Pickle the fields."""
-        return json.reduce_dataclass(self)
+        values = {name: getattr(self, name) for name in _HISTORY_MEMBERS}
+        return {**{name: item for name, item in values.items() if item}, **json.thaw(self.extra)}
 
 
 def count_layers(history: tuple[History, ...]) -> int:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import binascii
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final, Self
 
 from brolga.errors import excerpt
 from brolga.spec import json
@@ -18,24 +19,10 @@ from brolga.spec.digest import Digest
 from brolga.spec.mediatypes import check_media_type
 from brolga.spec.platform import Platform
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Self
-
-
 # "size: int64" (descriptor.md, Properties).
 _MAX_SIZE: Final = 2**63 - 1
 _MEMBERS: Final = frozenset(
-    {
-        "mediaType",
-        "digest",
-        "size",
-        "urls",
-        "annotations",
-        "data",
-        "platform",
-        "artifactType",
-    }
+    {"mediaType", "digest", "size", "urls", "annotations", "data", "platform", "artifactType"}
 )
 
 
@@ -58,16 +45,8 @@ class Descriptor:
     data: bytes | None = field(default=None, repr=False, kw_only=True)
     extra: Mapping[str, object] = field(default_factory=dict, kw_only=True)
 
-    def __hash__(self) -> int:
-        """Hash every field that can differ between two descriptors.
-
-        A layout lists one image under many names, in annotations alone: equal hashes would make
-        a set of them quadratic.
-        """
-        identity = (self.media_type, self.digest, self.size, self.platform, self.artifact_type)
-        return hash(
-            (identity, self.urls, json.hash_key(self.annotations), json.hash_key(self.extra))
-        )
+    __hash__ = json.hash_dataclass
+    __reduce__ = json.reduce_dataclass
 
     def __post_init__(self) -> None:
         """Check each property, and keep read-only copies of the mappings."""
@@ -92,10 +71,7 @@ class Descriptor:
 
     @classmethod
     def from_dict(cls, value: object, path: str = "$") -> Self:
-        """Read a descriptor from a JSON object (descriptor.md, Properties).
-
-        `path` is the object's JSON path. Raises InvalidManifest, whose message begins with a path.
-        """
+        """Read the JSON object at `path` (descriptor.md, Properties). Raises InvalidManifest."""
         members = json.Members(value, path)
         members.reject_case_variants(_MEMBERS)
         media_type = members.need("mediaType", json.read_media_type)
@@ -112,10 +88,6 @@ class Descriptor:
             data=members.get("data", functools.partial(_read_data, digest, size), None),
             extra=members.unknown(_MEMBERS),
         )
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Pickle the fields."""
-        return json.reduce_dataclass(self)
 
     def to_dict(self) -> dict[str, object]:
         """Return the properties by their JSON names. Empty ones are left out (annotations.md)."""

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol, Self
 
 from brolga.errors import DigestMismatch, InvalidDigest, excerpt
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Self
-
 
 # The grammar has no bound. This is the longest file name of common file systems, and an OCI
 # layout stores a blob under its `encoded` part (image-layout.md, Blobs); sha512 needs 135.
@@ -82,7 +78,19 @@ class Digest:
                 f"digest algorithm {excerpt(self.algorithm)} is not lower-case letters and digits, "
                 "in parts joined by one of '+._-'"
             )
-        _check_encoded(self.algorithm, self.encoded)
+        encoded, size = self.encoded, _REGISTERED.get(self.algorithm)
+        if size is None:
+            # "Implementations SHOULD allow digests that are unsupported to pass validation if they
+            # comply with the above grammar" (descriptor.md, Digests).
+            if not _ENCODED.fullmatch(encoded):
+                raise InvalidDigest(
+                    f"digest encoded part {excerpt(encoded)} is not letters, digits and '=_-'"
+                )
+        elif len(encoded) != size or not _LOWER_HEX.fullmatch(encoded):
+            raise InvalidDigest(
+                f"digest encoded part {excerpt(encoded)} is not "
+                f"the {size} lower-case hexadecimal digits of {self.algorithm}"
+            )
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -138,8 +146,8 @@ class Verifier:
         if actual != self._expected:
             raise DigestMismatch(
                 f"the bytes hash to {actual}, where {self._expected} was expected",
-                expected=str(self._expected),
-                actual=str(actual),
+                expected=self._expected,
+                actual=actual,
             )
 
 
@@ -148,20 +156,4 @@ def _check_computable(algorithm: str) -> None:
         known = " and ".join(_HASHES)
         raise InvalidDigest(
             f"digest algorithm {excerpt(algorithm)} cannot be computed here: {known} can"
-        )
-
-
-def _check_encoded(algorithm: str, encoded: str) -> None:
-    length = _REGISTERED.get(algorithm)
-    if length is None:
-        # "Implementations SHOULD allow digests that are unsupported to pass validation if they
-        # comply with the above grammar" (descriptor.md, Digests).
-        if not _ENCODED.fullmatch(encoded):
-            raise InvalidDigest(
-                f"digest encoded part {excerpt(encoded)} is not letters, digits and '=_-'"
-            )
-    elif len(encoded) != length or not _LOWER_HEX.fullmatch(encoded):
-        raise InvalidDigest(
-            f"digest encoded part {excerpt(encoded)} is not "
-            f"the {length} lower-case hexadecimal digits of {algorithm}"
         )

@@ -5,24 +5,17 @@ Includes Docker's manifest list. A platform is chosen as crane does, a variant a
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, Self, TypeVar, Unpack
 
 from brolga.errors import PlatformNotFound, excerpt
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.json import decode, error_at, reuse_originals
-from brolga.spec.manifest import Manifest, ManifestBase, detect_media_type
+from brolga.spec.manifest import Manifest, ManifestBase, SharedMembers, detect_media_type
 from brolga.spec.mediatypes import DOCKER_CONFIG, INDEX_TYPES, MANIFEST_TYPES, OCI_CONFIG, OCI_INDEX
-from brolga.spec.platform import DEFAULT_PLATFORM, variant_preference
-
-if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator
-    from typing import Self, Unpack
-
-    from brolga.spec.manifest import SharedMembers
-    from brolga.spec.platform import Platform
-
+from brolga.spec.platform import DEFAULT_PLATFORM, Platform, variant_preference
 
 T = TypeVar("T", bound="Hashable")
 
@@ -54,10 +47,7 @@ class Index(ManifestBase):
         return cls._encode(OCI_INDEX, parts, shared)
 
     def replace(
-        self,
-        *,
-        manifests: Iterable[Descriptor] | None = None,
-        **shared: Unpack[SharedMembers],
+        self, *, manifests: Iterable[Descriptor] | None = None, **shared: Unpack[SharedMembers]
     ) -> Self:
         """Return an index with some members replaced, by the rules of `Manifest.replace`."""
         changes: dict[str, object] = {}
@@ -81,11 +71,7 @@ class Index(ManifestBase):
         counts as linux/amd64, as in crane; attestations and artifacts do not count. Raises
         PlatformNotFound.
         """
-        return self.select_all(platform)[0]
-
-    def select_all(self, platform: Platform) -> tuple[Descriptor, ...]:
-        """Return all images, or nested indexes, that suit best. Raises PlatformNotFound."""
-        return select_best(self._images(), platform)
+        return select_best(self._images(), platform)[0]
 
     def select_nearest(self, platform: Platform) -> Descriptor:
         """Return the image to build on for the platform of a config, which has all details.
@@ -118,10 +104,7 @@ class Index(ManifestBase):
 def select_best(
     offers: Iterable[tuple[T, Platform]], platform: Platform, origin: str = "this index"
 ) -> tuple[T, ...]:
-    """Return the items that suit a platform best, in their order, without duplicates.
-
-    There is at least one. Raises PlatformNotFound, whose message names the `origin` of the items.
-    """
+    """Return the items that suit a platform best. Raises PlatformNotFound, which names `origin`."""
     offers = list(offers)
     matches = [
         (_suitability(offered, platform), item)

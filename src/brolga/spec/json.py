@@ -10,18 +10,16 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import fields
+from functools import reduce
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from brolga.errors import InvalidManifest, excerpt
 from brolga.spec.digest import Digest
 from brolga.spec.mediatypes import check_media_type
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from collections.abc import Set as AbstractSet
 
 D = TypeVar("D")
 S = TypeVar("S")
@@ -65,9 +63,6 @@ def join_path(path: str, step: str | int) -> str:
     else:
         longer = f"{path}[{excerpt(step)}]"
     return longer if len(longer) <= _MAX_PATH else f"{longer[: _MAX_PATH - 3]}..."
-
-
-# Bytes ------------------------------------------------------------------------------------------
 
 
 def decode(raw: bytes, limit: int = MAX_SIZE) -> dict[str, object]:
@@ -140,10 +135,7 @@ def _check_text(text: str, steps: list[str | int]) -> None:
 
 
 def _error_after(steps: list[str | int], problem: str) -> InvalidManifest:
-    path = "$"
-    for step in steps:
-        path = join_path(path, step)
-    return error_at(path, problem)
+    return error_at(reduce(join_path, steps, "$"), problem)
 
 
 def encode(document: dict[str, object]) -> bytes:
@@ -153,9 +145,6 @@ def encode(document: dict[str, object]) -> bytes:
         return text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise error_at("$", f"cannot be written as JSON: {error}") from error
-
-
-# Values -----------------------------------------------------------------------------------------
 
 
 def _kind_error(value: object, path: str, wanted: str) -> InvalidManifest:
@@ -269,9 +258,6 @@ class Members:
                 )
 
 
-# Frozen JSON ------------------------------------------------------------------------------------
-
-
 def freeze(value: object) -> Any:  # noqa: ANN401 - JSON is of any type
     """Return a read-only copy of JSON: objects as mappings, arrays as tuples."""
     if isinstance(value, Mapping):
@@ -299,6 +285,22 @@ def hash_key(value: object) -> Any:  # noqa: ANN401 - JSON is of any type
     return value
 
 
+def hash_dataclass(value: Any) -> int:  # noqa: ANN401 - any dataclass of frozen JSON
+    """Implement `__hash__` of every field: equal hashes would make a set of many values slow."""
+    return hash(hash_key(tuple(getattr(value, name) for name in value.__slots__)))
+
+
+def update_members(members: Mapping[str, T], changes: Mapping[str, T | None]) -> dict[str, T]:
+    """Return members with changes; a change to None removes the member."""
+    updated = dict(members)
+    for name, item in changes.items():
+        if item is None:
+            updated.pop(name, None)
+        else:
+            updated[name] = item
+    return updated
+
+
 def reduce_dataclass(value: Any) -> tuple[object, ...]:  # noqa: ANN401 - any dataclass of frozen JSON
     """Implement `__reduce__` with plain dicts: a read-only mapping cannot be pickled."""
     return _rebuild, (type(value), {f.name: thaw(getattr(value, f.name)) for f in fields(value)})
@@ -316,10 +318,7 @@ class Writable(Protocol):
 
 
 def reuse_originals(values: Iterable[W], read: Sequence[W], originals: object) -> list[object]:
-    """Return the JSON of values; a value that is in `read` keeps its original JSON.
-
-    `originals` is the array that `read` was made of: its objects keep the order of their members.
-    """
+    """Return the JSON of values; those that are in `read` keep their JSON in `originals`."""
     if not isinstance(originals, list):
         return [value.to_dict() for value in values]
     # Most values are the very objects in `read`: compare only the others.

@@ -6,18 +6,15 @@ document, so that unknown members stay. The result is decoded again and passes t
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, TypedDict
+from typing import ClassVar, Self, TypedDict, Unpack
 
 from brolga.errors import excerpt
 from brolga.spec import json, mediatypes
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from typing import Self, Unpack
 
 
 def detect_media_type(document: Mapping[str, object], content_type: str = "") -> str:
@@ -119,11 +116,7 @@ class ManifestBase:
 
     @classmethod
     def parse(cls, raw: bytes, media_type: str = "", algorithm: str = "sha256") -> Self:
-        """Parse the bytes; `media_type` is the Content-Type that they came with, if any.
-
-        `algorithm` is that of the digest that names them. Raises InvalidManifest, and InvalidDigest
-        for an algorithm that cannot be computed here.
-        """
+        """Parse the bytes, as the constructor does. Raises InvalidManifest, InvalidDigest."""
         return cls(raw, media_type, algorithm)
 
     @property
@@ -181,7 +174,7 @@ class ManifestBase:
             "subject": subject.to_dict() if subject else None,
             "annotations": dict(shared.get("annotations") or {}) or None,
         }
-        return cls(json.encode({name: item for name, item in members.items() if item is not None}))
+        return cls(json.encode(json.update_members({}, members)))
 
     def _replace(self, changes: dict[str, object], shared: SharedMembers) -> Self:
         """Return the document with changes; one to None removes the member."""
@@ -197,11 +190,7 @@ class ManifestBase:
             changes["subject"] = subject.to_dict() if subject else None
         if not changes:
             return self
-        document = {**self._document, **changes}
-        for name in changes:
-            if document[name] is None:
-                del document[name]
-        return type(self)(json.encode(document))
+        return type(self)(json.encode(json.update_members(self._document, changes)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,10 +219,7 @@ class Manifest(ManifestBase):
 
     @classmethod
     def new(
-        cls,
-        config: Descriptor,
-        layers: Iterable[Descriptor],
-        **shared: Unpack[SharedMembers],
+        cls, config: Descriptor, layers: Iterable[Descriptor], **shared: Unpack[SharedMembers]
     ) -> Self:
         """Return a new manifest, of OCI's media type by default. Raises InvalidManifest.
 

@@ -7,19 +7,15 @@ type or from the first bytes.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from brolga.errors import excerpt
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 # RFC 6838, section 4.2: a type and a subtype of at most 127 characters each, no parameters.
 _RESTRICTED_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}+"
 _MEDIA_TYPE: Final = re.compile(f"{_RESTRICTED_NAME}/{_RESTRICTED_NAME}")
-
-_SUFFIXES: Final = frozenset({"gzip", "zstd"})
 
 OCI_DESCRIPTOR: Final = "application/vnd.oci.descriptor.v1+json"
 OCI_LAYOUT_HEADER: Final = "application/vnd.oci.layout.header.v1+json"
@@ -35,12 +31,8 @@ OCI_LAYER_ZSTD: Final = "application/vnd.oci.image.layer.v1.tar+zstd"
 
 # Deprecated: read, but never written (layer.md, Non-Distributable Layers).
 OCI_NONDISTRIBUTABLE_LAYER: Final = "application/vnd.oci.image.layer.nondistributable.v1.tar"
-OCI_NONDISTRIBUTABLE_LAYER_GZIP: Final = (
-    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
-)
-OCI_NONDISTRIBUTABLE_LAYER_ZSTD: Final = (
-    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"
-)
+OCI_NONDISTRIBUTABLE_LAYER_GZIP: Final = f"{OCI_NONDISTRIBUTABLE_LAYER}+gzip"
+OCI_NONDISTRIBUTABLE_LAYER_ZSTD: Final = f"{OCI_NONDISTRIBUTABLE_LAYER}+zstd"
 
 # Docker's "Image Manifest Version 2, Schema 2", Media Types. It has no zstd.
 DOCKER_MANIFEST_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -104,9 +96,7 @@ DOCKER_BY_OCI: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-_OCI_BY_DOCKER: Final[Mapping[str, str]] = MappingProxyType(
-    {docker: oci for oci, docker in DOCKER_BY_OCI.items()}
-)
+_OCI_BY_DOCKER: Final = {docker: oci for oci, docker in DOCKER_BY_OCI.items()}
 _OCI_IMAGE: Final = "application/vnd.oci.image."
 
 # The config of an image that runs; any other belongs to an artifact.
@@ -130,16 +120,9 @@ COMPRESSION_BY_LAYER: Final[Mapping[str, str]] = MappingProxyType(
 # The suffix of an encrypted layer's media type (containers/ocicrypt, spec).
 ENCRYPTED: Final = "+encrypted"
 
+_DISTRIBUTABLE: Final = {OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, DOCKER_LAYER, DOCKER_LAYER_GZIP}
 # Layers whose bytes are not in the registry, but at the URLs of their descriptors.
-NONDISTRIBUTABLE: Final = frozenset(
-    {
-        OCI_NONDISTRIBUTABLE_LAYER,
-        OCI_NONDISTRIBUTABLE_LAYER_GZIP,
-        OCI_NONDISTRIBUTABLE_LAYER_ZSTD,
-        DOCKER_FOREIGN_LAYER,
-        DOCKER_FOREIGN_LAYER_GZIP,
-    }
-)
+NONDISTRIBUTABLE: Final = frozenset(COMPRESSION_BY_LAYER) - _DISTRIBUTABLE
 
 
 def check_media_type(text: str) -> None:
@@ -155,7 +138,9 @@ def compression_of_media_type(media_type: str) -> str:
     RFC 8878 for `+zstd`).
     """
     suffix = media_type.rpartition("+")[2]
-    return COMPRESSION_BY_LAYER.get(media_type) or (suffix if suffix in _SUFFIXES else "none")
+    return COMPRESSION_BY_LAYER.get(media_type) or (
+        suffix if suffix in ("gzip", "zstd") else "none"
+    )
 
 
 # The first bytes of compressed streams.

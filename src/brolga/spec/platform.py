@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final, Self
 
 from brolga.errors import excerpt
-from brolga.spec.json import Members, freeze, hash_key, read_string, reduce_dataclass, thaw
+from brolga.spec.json import Members, freeze, hash_dataclass, read_string, reduce_dataclass, thaw
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Self
-
-
-_NO_EXTRA: Final[Mapping[str, object]] = MappingProxyType({})
 _WORD: Final = "[A-Za-z0-9._-]++"
 _PLATFORM: Final = re.compile(
     f"(?P<os>{_WORD})(?:/(?P<architecture>{_WORD})(?:/(?P<variant>{_WORD}))?)?"
@@ -24,16 +18,10 @@ _PLATFORM: Final = re.compile(
 PLATFORM_MEMBERS: Final = ("architecture", "os", "os.version", "os.features", "variant")
 
 # Other names of an architecture, and Go's name.
-_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
-    {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64"}
-)
+_ALIASES: Final = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64"}
 # Names that imply the variant, and override any other.
-_WITH_VARIANT: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
-    {"i386": ("386", ""), "armhf": ("arm", "v7"), "armel": ("arm", "v6")}
-)
-_DEFAULT_VARIANTS: Final[Mapping[str, str]] = MappingProxyType(
-    {"amd64": "v1", "arm64": "v8", "arm": "v7"}
-)
+_WITH_VARIANT: Final = {"i386": ("386", ""), "armhf": ("arm", "v7"), "armel": ("arm", "v6")}
+_DEFAULT_VARIANTS: Final = {"amd64": "v1", "arm64": "v8", "arm": "v7"}
 # Architectures whose default variant the normal form leaves out.
 _IMPLIED_VARIANT: Final = frozenset({"amd64", "arm64"})
 _VARIANT_NUMBER: Final = re.compile(r"v([0-9]{1,3})(?:\.([0-9]{1,3}))?")
@@ -59,10 +47,8 @@ class Platform:
         object.__setattr__(self, "os_features", tuple(self.os_features))
         object.__setattr__(self, "extra", freeze(self.extra))
 
-    def __hash__(self) -> int:
-        """Hash every field: a set of many platforms stays fast."""
-        words = (self.os, self.architecture, self.variant, self.os_version, self.os_features)
-        return hash((words, hash_key(self.extra)))
+    __hash__ = hash_dataclass
+    __reduce__ = reduce_dataclass
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -80,11 +66,10 @@ class Platform:
         """Read the object of a descriptor (image-index.md, platform). Raises InvalidManifest."""
         members = Members(value, path)
         members.reject_case_variants(frozenset(PLATFORM_MEMBERS))
-        extra = members.unknown(frozenset(PLATFORM_MEMBERS))
-        return cls.from_members(members, extra)
+        return cls.from_members(members, members.unknown(frozenset(PLATFORM_MEMBERS)))
 
     @classmethod
-    def from_members(cls, members: Members, extra: Mapping[str, object] = _NO_EXTRA) -> Self:
+    def from_members(cls, members: Members, extra: Mapping[str, object] | None = None) -> Self:
         """Read the members of an object that may have others, as a config has."""
         return cls(
             members.get("os", read_string, ""),
@@ -92,7 +77,7 @@ class Platform:
             members.get("variant", read_string, ""),
             members.get("os.version", read_string, ""),
             members.each("os.features", read_string),
-            extra=extra,
+            extra=extra or {},
         )
 
     def matches(self, wanted: Platform) -> bool:
@@ -122,10 +107,6 @@ class Platform:
             **{name: value for name, value in optional.items() if value},
             **thaw(self.extra),
         }
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Pickle the fields."""
-        return reduce_dataclass(self)
 
     def __str__(self) -> str:
         """Return the text that `parse` reads."""

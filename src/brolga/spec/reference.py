@@ -11,14 +11,10 @@ import functools
 import re
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, Final
+from typing import Final, Self
 
 from brolga.errors import InvalidDigest, InvalidReference, excerpt
 from brolga.spec.digest import MAX_DIGEST_LENGTH, Digest
-
-if TYPE_CHECKING:
-    from typing import Self
-
 
 DEFAULT_REGISTRY: Final = "docker.io"
 DEFAULT_TAG: Final = "latest"

@@ -6,7 +6,7 @@ the blocks pass by; an entry's data is skipped.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from brolga.errors import CorruptBlob
 from brolga.tar import reader
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from brolga.spec.blob import BlockSource
-
-
-# The number of bytes to skip, and of the bytes to send then.
-_Step: TypeAlias = tuple[int, int]
 
 
 class CompletenessCheck:
@@ -43,10 +39,7 @@ class CompletenessCheck:
         self._is_first = True
 
     def next_block(self, timeout_s: float) -> memoryview | None:
-        """Return the source's next block. Raises CorruptBlob if it is not a complete tar.
-
-        The error comes at the source's end, or with the first header that is not valid.
-        """
+        """Return the source's next block. Raises CorruptBlob if it is not a complete tar."""
         block = self._source.next_block(timeout_s)
         if block is None:
             return None
@@ -132,8 +125,8 @@ class _Progress:
         )
 
 
-def _read_headers(*, is_layer: bool) -> Generator[_Step, bytes, None]:
-    """Yield what to skip and to send for each header of a tar; return at its end."""
+def _read_headers(*, is_layer: bool) -> Generator[tuple[int, int], bytes, None]:
+    """Yield how many bytes to skip, and to send then, for each header of a tar."""
     skip = 0
     while True:
         headers = reader.read_header()
@@ -147,16 +140,10 @@ def _read_headers(*, is_layer: bool) -> Generator[_Step, bytes, None]:
         if not isinstance(header, reader.Header):
             return
         if is_layer:
-            _check_layer_entry(header)
+            if header.kind not in reader.KNOWN_KINDS:
+                raise CorruptBlob(
+                    f"the entry {reader.printable_name(header.name)} is of the type "
+                    f"{reader.printable_name(header.kind)}, which readers of layers refuse,"
+                )
+            reader.check_whiteout(header.name)
         skip = header.size_in_blocks
-
-
-def _check_layer_entry(header: reader.Header) -> None:
-    """Raise CorruptBlob for an entry that readers of layers refuse."""
-    if header.kind not in reader.KNOWN_KINDS:
-        raise CorruptBlob(
-            f"the entry {reader.printable_name(header.name)} is of the type "
-            f"{reader.printable_name(header.kind)}, which readers of layers refuse,"
-        )
-    if reader.is_bare_whiteout(header.name):
-        raise CorruptBlob(f"the whiteout {reader.printable_name(header.name)} names nothing")

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import Block
 
-
 _HEAD_SIZE: Final = 6  # bytes that show an unsupported compression
 
 
@@ -80,9 +79,9 @@ def read_entries(blocks: Iterable[Block], *, needs_end: bool = False) -> Iterato
                 f"the entry {reader.printable_name(header.name)} is of the type "
                 f"{reader.printable_name(header.kind)}, not known here"
             )
-        data, start = stream.data(header.size), stream.position
+        stream.left, start = header.size, stream.position
         kind, name, link, size, records, _ = header
-        yield Entry(kind, name, link, size, header.metadata, records, data, start)
+        yield Entry(kind, name, link, size, header.metadata, records, stream.data(), start)
         stream.skip(header.size_in_blocks - header.size)
     if needs_end and header is reader.End.MISSING:
         raise CorruptBlob("the tar is cut short: its end, two blocks of zeros, is missing")
@@ -97,7 +96,7 @@ class _Stream:
         self._blocks = iter(blocks)
         self._skip: Callable[[int], None] | None = getattr(blocks, "skip", None)
         self._rest = memoryview(b"")
-        self._left = 0  # of an entry's data
+        self.left = 0  # bytes of an entry's data
 
     def peek(self, size: int) -> bytes:
         """Return the next bytes without consuming them."""
@@ -122,19 +121,15 @@ class _Stream:
             header: reader.Header | reader.End = stop.value
             return header
 
-    def data(self, size: int) -> Iterator[memoryview]:
-        """Return an entry's data, of which `skip` skips the rest."""
-        self._left = size
-        return self._data()
-
-    def _data(self) -> Iterator[memoryview]:
-        for piece in self._take(self._left):
-            self._left -= len(piece)
+    def data(self) -> Iterator[memoryview]:
+        """Yield an entry's data, of which `skip` skips the rest."""
+        for piece in self._take(self.left):
+            self.left -= len(piece)
             yield piece
 
     def skip(self, size: int) -> None:
         """Skip the rest of an entry's data, and `size` more bytes."""
-        size, self._left = self._left + size, 0
+        size, self.left = self.left + size, 0
         if self._skip and size > len(self._rest):
             self._skip(size - len(self._rest))
             self.position += size

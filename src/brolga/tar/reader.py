@@ -7,15 +7,13 @@ is checked and a layer that is read share one reader. It accepts only what all r
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
 from contextlib import suppress
 from enum import Enum
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 from zlib import adler32
 
 from brolga.errors import CorruptBlob, excerpt
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
 
 BLOCK_SIZE: Final = 512  # bytes
 _MAX_EXTENDED: Final = 1 << 20  # bytes of one extended header; Go has the same limit
@@ -281,8 +279,8 @@ def _make_header(block: bytes, size: int, records: dict[bytes, bytes]) -> Header
 def _check_sparse(kind: bytes, records: dict[bytes, bytes]) -> None:
     """Raise CorruptBlob for records of a sparse file that only some readers accept."""
     version = records.get(b"GNU.sparse.major", b""), records.get(b"GNU.sparse.minor", b"")
-    is_known = version in _SPARSE_VERSIONS or (version == (b"", b"") and _SPARSE_MAP in records)
-    if not is_known or kind not in {FILE, _OLD_FILE}:
+    has_map = version in _SPARSE_VERSIONS or (version == (b"", b"") and _SPARSE_MAP in records)
+    if not has_map or kind not in {FILE, _OLD_FILE}:
         raise CorruptBlob("records of a sparse file without its map: readers differ on them")
 
 
@@ -360,9 +358,10 @@ def parse_number(data: bytes) -> int:
     return int(match[1] or b"0", 8)
 
 
-def is_bare_whiteout(name: bytes) -> bool:
-    """Return whether a name is that of a whiteout of nothing, which "is invalid" (layer.md)."""
-    return name.rpartition(b"/")[2] == b".wh."
+def check_whiteout(name: bytes) -> None:
+    """Raise CorruptBlob for the name of a whiteout of nothing, which "is invalid" (layer.md)."""
+    if name.rpartition(b"/")[2] == b".wh.":
+        raise CorruptBlob(f"the whiteout {printable_name(name)} names nothing")
 
 
 def printable_name(name: bytes) -> str:

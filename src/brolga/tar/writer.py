@@ -7,14 +7,11 @@ data unchanged (GNU tar manual, Sparse Formats).
 from __future__ import annotations
 
 import tarfile
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from typing import Final
 
 from brolga.tar.entries import Entry
 from brolga.tar.reader import BLOCK_SIZE, FILE, SPARSE_NAME, Metadata
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 ARCHIVE_END: Final = bytes(2 * BLOCK_SIZE)
 

@@ -34,7 +34,7 @@ def test_store_get_and_erase(install: Callable[..., Path]) -> None:
     _helper().store(Credentials("someone", _SECRET))
     credentials = _helper().get()
     assert credentials == Credentials("someone", _SECRET)
-    assert credentials.origin == "docker-credential-it"
+    assert credentials.source == "docker-credential-it"
     assert Helper("it", "other.example").get() is None
     assert _helper().erase() is True
     assert _helper().erase() is False

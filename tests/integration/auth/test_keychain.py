@@ -37,7 +37,7 @@ def test_config_files_prefer_helper_to_file(
     configure({"credsStore": "here", "auths": auths})
     credentials = ConfigFiles().find(_APP)
     assert credentials == Credentials("helped", "secret")
-    assert credentials.origin == "docker-credential-here"
+    assert credentials.source == "docker-credential-here"
     configure({"credsStore": "none", "auths": auths})
     assert ConfigFiles().find(_APP) == Credentials("filed", "secret")
     configure({"credsStore": "none"})

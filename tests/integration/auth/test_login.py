@@ -61,7 +61,7 @@ def test_save_uses_helper(
     assert json.loads(path.read_text()) == document
     stored = _stored("registry.example")
     assert stored == _SOMEONE
-    assert stored.origin == "docker-credential-it"
+    assert stored.source == "docker-credential-it"
     calls = program.with_name("calls.txt").read_text().splitlines()
     assert [call.split()[0] for call in calls] == ["store", "get"]
     assert erase("registry.example") == "docker-credential-it"

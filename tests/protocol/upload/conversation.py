@@ -78,9 +78,9 @@ def upload(
     )
 
 
-def query(session: str, pause: float = 0.5) -> Request:
+def query(session: str, delay: float = 0.5) -> Request:
     """Return the request for the status of a session."""
-    return Request("GET", session, delay_s=pause)
+    return Request("GET", session, delay_s=delay)
 
 
 def located(end: str, location: str = THIRD, status: int = 204) -> Response:
@@ -95,9 +95,9 @@ def chunk(session: str, start: int, data: bytes) -> Request:
     return Request("PATCH", session, headers, data, Timeout.LONG)
 
 
-def restart(pause: float = 0.5) -> tuple[Step, Step, Step]:
+def restart(delay: float = 0.5) -> tuple[Step, Step, Step]:
     """Return the steps of an upload from the beginning, with success."""
-    return (with_delay(POST, pause), ACCEPTED), (patch(BODY), NEXT), (put(), CREATED)
+    return (with_delay(POST, delay), ACCEPTED), (patch(BODY), NEXT), (put(), CREATED)
 
 
 def put_whole(data: bytes = b"blob") -> Request:

@@ -404,7 +404,7 @@ silences = st.lists(
 def test_upload_survives_any_silence(
     *, parts: list[bytes | int], strategy: UploadStrategy, bound_s: int, buffers: bool, cuts: bool
 ) -> None:
-    """The right blob, whatever the source's pauses and whatever the proxy's bound."""
+    """The right blob, whatever the source's delays and whatever the proxy's bound."""
     clock = Clock()
     one_patch = not strategy.splits and not strategy.resumes
     proxy = Proxy(clock, bound_s, buffers, cuts, one_patch)

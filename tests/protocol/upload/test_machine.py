@@ -11,7 +11,7 @@ import pytest
 from tests.protocol.driver import BLOB, PING
 
 from brolga.errors import BrolgaError
-from brolga.protocol.upload import UploadSession, UploadStrategy
+from brolga.protocol import UploadSession, UploadStrategy
 from brolga.protocol.upload.machine import (
     TRANSITIONS,
     Committing,

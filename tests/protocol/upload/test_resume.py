@@ -188,7 +188,7 @@ def test_upload_raises_unauthorized_after_repeated_401_to_patch() -> None:
     ],
 )
 def test_upload_restarts_if_the_query_gives_no_valid_offset(answer: Answer) -> None:
-    """Nothing ambiguous is trusted: a new session from the first byte, without another pause."""
+    """Nothing ambiguous is trusted: a new session from the first byte, without another delay."""
     play(
         upload(),
         (POST, ACCEPTED),
@@ -394,9 +394,9 @@ def test_upload_restarts_after_three_failed_queries_if_replayable() -> None:
         (POST, ACCEPTED),
         (patch(BODY), CUT),
         *[
-            (query(FIRST, pause), Response(500))
+            (query(FIRST, delay), Response(500))
             for first in (0.5, 1.5, 4.5)
-            for pause in (first, 0.5, 1.5, 4.5, 13.5)
+            for delay in (first, 0.5, 1.5, 4.5, 13.5)
         ],
         (delete(FIRST), GONE),
         *restart(13.5),

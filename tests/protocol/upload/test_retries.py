@@ -1,4 +1,4 @@
-"""upload/flow.py: how often, and after which pauses, an upload goes on."""
+"""upload/flow.py: how often, and after which delays, an upload goes on."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_upload_waits_for_retry_after_of_patch_and_put(status: int) -> None:
 
 
 def test_upload_forgets_retry_after_once_it_has_waited() -> None:
-    """A later failure is not a refusal: it has its own pauses."""
+    """A later failure is not a refusal: it has its own delays."""
     play(
         upload(),
         (POST, ACCEPTED),

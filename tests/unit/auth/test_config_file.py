@@ -113,7 +113,7 @@ def test_stored_parses_entry(entry: Any, expected: Credentials | None) -> None:
     """`auth` is base64 of username:password and goes before the two; tokens stand beside them."""
     credentials = _stored({"auths": {"registry.example": entry}})
     assert credentials == expected
-    assert credentials is None or credentials.origin == "/etc/config.json"
+    assert credentials is None or credentials.source == "/etc/config.json"
 
 
 def test_stored_keeps_bytes_that_are_not_utf8() -> None:

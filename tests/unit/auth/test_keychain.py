@@ -45,7 +45,7 @@ def test_environment_finds_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     credentials = Environment().find(_APP)
     assert credentials == Credentials("someone", "secret: with colon")
     assert credentials is not None
-    assert credentials.origin == "BROLGA_USERNAME"
+    assert credentials.source == "BROLGA_USERNAME"
     assert "secret" not in repr(credentials)
 
 
@@ -144,7 +144,7 @@ def test_config_files_prefer_docker(configure: Callable[..., Path]) -> None:
     for name in files:
         found = ConfigFiles().find(_APP)
         assert found == Credentials(name, "secret")
-        assert found.origin == f"~/{name}"
+        assert found.source == f"~/{name}"
         configure({}, name)
     assert ConfigFiles().find(_APP) is None
 

@@ -66,9 +66,10 @@ def test_a_stream_that_fails_leaves_the_name_as_it_was(registry: Embedded) -> No
 
 def test_the_media_type_of_a_stream_is_not_known_before_its_end() -> None:
     """Whether it is a whole tar shows there."""
-    blob = StreamBlob(StreamLayer(iter([tar("a")]), "none"))
+    layer = StreamLayer(iter([tar("a")]), "none")
+    blob = StreamBlob(layer)
     with pytest.raises(NotComputed):
-        _ = blob.stream.stream_media_type
+        _ = layer.stream_media_type
     with pytest.raises(NotComputed):
         _ = blob.descriptor
     with blob.open() as stream:

@@ -10,7 +10,7 @@ from tests.unit.spec.samples import BUILDX, DOCKER_LIST, OCI, child, digest_of, 
 from brolga.errors import InvalidManifest, PlatformNotFound
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
-from brolga.spec.index import Index
+from brolga.spec.index import Index, select_best
 from brolga.spec.mediatypes import DOCKER_MANIFEST_LIST, OCI_INDEX, OCI_MANIFEST
 from brolga.spec.platform import Platform
 
@@ -119,11 +119,12 @@ def test_select_requires_given_variant(wanted: str) -> None:
         offered.select(Platform.parse(wanted))
 
 
-def test_select_all_returns_every_best_match() -> None:
+def test_select_best_returns_every_best_match() -> None:
     """Two images of one platform are the caller's choice."""
     texts = ("linux/arm64", "linux/arm64/v8", "linux/amd64")
     offered = index(*(child(text, platform=Platform.parse(text).to_dict()) for text in texts))
-    matches = offered.select_all(Platform.parse("linux/arm64"))
+    offers = zip(offered.manifests, offered.platforms, strict=True)
+    matches = select_best(offers, Platform.parse("linux/arm64"))
     assert [str(match.digest) for match in matches] == [digest_of(text) for text in texts[:2]]
 
 

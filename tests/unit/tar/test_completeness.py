@@ -4,77 +4,21 @@ from __future__ import annotations
 
 import io
 import random
-import shutil
-import subprocess
 import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.tars import entry, link, symlink, tar
+from tests.unit.tar.sources import END, ZEROS, Blocks, header, old, pax, watched
 
 from brolga.errors import CorruptBlob
 from brolga.tar.completeness import CompletenessCheck
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable
 
-ZEROS = bytes(512)
-END = 2 * ZEROS
 FORMS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 LONG = "a/" + "long/" * 60 + "name"
-
-
-class Blocks:
-    """A source of these blocks; None is one that nothing came in time."""
-
-    def __init__(self, blocks: Sequence[bytes | None]) -> None:
-        self._blocks = iter(blocks)
-        self.closed = False
-
-    def next_block(self, timeout_s: float) -> memoryview | None:
-        assert timeout_s == 1.0
-        block = next(self._blocks, b"")
-        return None if block is None else memoryview(block)
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def watched(data: bytes, *, wanted: bool | None = None, cut: int = 1 << 20) -> bytes:
-    """Pass bytes through, in blocks of `cut` bytes; return what came out."""
-    blocks = [data[start : start + cut] for start in range(0, len(data), cut)]
-    source = CompletenessCheck(Blocks(blocks), is_layer=wanted)
-    out = b""
-    while block := source.next_block(1.0):
-        out += block
-    return out
-
-
-def header(name: str = "x", size: int = 0, kind: bytes = tarfile.REGTYPE, **parts: bytes) -> bytes:
-    """Write one header by hand, as GNU tar does; `parts` overwrites from an offset: `at_482=…`."""
-    info = tarfile.TarInfo(name)
-    info.size, info.type = size, kind
-    block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
-    for place, data in parts.items():
-        start = int(place.removeprefix("at_"))
-        block[start : start + len(data)] = data
-    block[148:156] = b" " * 8
-    block[148:156] = b"%06o\0 " % sum(block)
-    return bytes(block)
-
-
-def old(block: bytes) -> bytes:
-    """Take the magic from a header, as Unix V7 had it: the sum alone tells what it is."""
-    bare = bytearray(block[:257] + bytes(255))
-    bare[148:156] = b" " * 8
-    bare[148:156] = b"%06o\0 " % sum(bare)
-    return bytes(bare)
-
-
-def pax(record: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
-    """Write an extended header that holds `record`."""
-    return header("x", len(record), kind) + record + bytes(-len(record) % 512)
 
 
 def whole_tars() -> dict[str, bytes]:
@@ -300,38 +244,6 @@ def test_timeout_and_close_are_passed_on() -> None:
     ]
     source.close()
     assert blocks.closed
-
-
-@pytest.mark.skipif(shutil.which("tar") is None, reason="tar is not on PATH")
-@pytest.mark.parametrize(
-    "flags",
-    [
-        "--format=v7",
-        "--format=ustar",
-        "--format=oldgnu",
-        "--format=gnu --sparse",
-        "--format=pax",
-        *(f"--format=pax --sparse --sparse-version={version}" for version in ("0.0", "0.1", "1.0")),
-    ],
-)
-def test_output_of_gnu_tar_is_complete_and_its_prefixes_are_not(flags: str, tmp_path: Path) -> None:
-    """GNU tar in each of its formats, with a sparse file whose map needs more blocks."""
-    tree = tmp_path / "tree"
-    (tree / "b").mkdir(parents=True)
-    (tree / "b" / "text").write_text("text" * 1000)
-    (tree / "link").symlink_to("b/text")
-    (tree / "hard").hardlink_to(tree / "b" / "text")
-    with (tree / "sparse").open("wb") as file:
-        for number in range(40):
-            file.seek(number << 17)
-            file.write(b"data")
-    command = ["tar", "-C", str(tree), *flags.split(), "-cf", "-", "."]
-    done = subprocess.run(command, capture_output=True, check=True)
-    assert watched(done.stdout) == done.stdout
-    end = len(done.stdout.rstrip(b"\0"))
-    for length in (512, end // 2, end - end % 512):
-        with pytest.raises(CorruptBlob, match="the source is a tar cut short"):
-            watched(done.stdout[:length])
 
 
 @pytest.mark.parametrize("length", [262, 300, 511])

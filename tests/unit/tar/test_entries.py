@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import shutil
-import subprocess
 import tarfile
 from typing import TYPE_CHECKING
 
@@ -30,7 +27,6 @@ from brolga.tar.entries import read_entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 # What an entry keeps -----------------------------------------------------------------------------
 
@@ -126,36 +122,6 @@ def test_global_headers_are_left_out() -> None:
         archive.addfile(entry("a")[0])
     member = single(merged(out.getvalue()))
     assert (member.name, member.pax_headers) == ("a", {})
-
-
-@pytest.mark.skipif(shutil.which("tar") is None, reason="the tar program is not on PATH")
-@pytest.mark.parametrize(
-    "form", ["gnu", "pax --sparse-version=0.0", "pax --sparse-version=0.1", "pax"]
-)
-@pytest.mark.parametrize("parts", [2, 60])
-def test_sparse_files_stay_sparse(form: str, parts: int, tmp_path: Path) -> None:
-    """A hole takes no bytes, and the content is the same."""
-    with (tmp_path / "sparse").open("wb") as file:
-        for part in range(parts):
-            file.seek(part << 20)
-            file.write(b"part %d" % part + bytes(4090))
-        file.truncate(parts << 24 if parts == 2 else parts << 20)
-    command = ["tar", "-C", str(tmp_path), "-cS", *f"--format={form}".split(), "sparse"]
-    data = subprocess.run(command, check=True, capture_output=True).stdout
-    out = merged(data)
-    assert len(out) < 1 << 20
-    unpacked = tmp_path / "out"
-    unpacked.mkdir()
-    subprocess.run(["tar", "-C", unpacked, "-x"], input=out, check=True)
-    assert _sum(unpacked / "sparse") == _sum(tmp_path / "sparse")
-    with tarfile.open(fileobj=io.BytesIO(out)) as archive:
-        (member,) = archive
-        assert (member.name, member.size) == ("sparse", (tmp_path / "sparse").stat().st_size)
-
-
-def _sum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # Invalid tars ------------------------------------------------------------------------------------

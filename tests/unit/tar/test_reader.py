@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.tars import entry, tar
-from tests.unit.tar.test_completeness import END, ZEROS, header, old, pax
+from tests.unit.tar.sources import END, ZEROS, header, old, pax
 
 from brolga.errors import CorruptBlob
 from brolga.tar import reader as reader_module

@@ -131,7 +131,7 @@ def _helper_fields(credentials: Credentials) -> dict[str, str]:
         return {"Username": _TOKEN_USER, "Secret": credentials.identity_token}
     if credentials.registry_token:
         raise CredentialsError(
-            f"{credentials.origin} has a bearer token, which is not a name and secret",
+            f"{credentials.source} has a bearer token, which is not a name and secret",
             hint="`brolga auth token -H` prints it",
         )
     return {"Username": credentials.username, "Secret": credentials.password}

@@ -1,13 +1,6 @@
-"""The upload of a blob, as a state machine.
+"""The upload of a blob, as a state machine, which docs/upload.svg shows.
 
-`upload_stream` and `upload_bytes` are its flows. docs/upload.svg shows the states.
-
-    machine           the states, and the table of their transitions
-    flow              the step out of each state
-    recovery          what a failure leads to
-    session           the requests of one upload session
-    body              the bytes, and how long a request waits for them
-    known_registries  how the known registries differ
+`upload_stream` and `upload_bytes` are its flows.
 """
 
 from __future__ import annotations
@@ -16,34 +9,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from brolga.errors import BrolgaError
-from brolga.protocol.http import BodyError
-from brolga.protocol.retry import is_transient
-from brolga.protocol.upload.body import Body
+from brolga.protocol.http import BodyError, Flow
+from brolga.protocol.retry import Retry, is_transient
 from brolga.protocol.upload.flow import Upload
-from brolga.protocol.upload.known_registries import KnownRegistry, UploadStrategy, identify_registry
-from brolga.protocol.upload.machine import Event, Idle, advance
-from brolga.protocol.upload.session import UploadSession, cancel, mount_blob, post_blob
+from brolga.protocol.upload.known_registries import UploadStrategy
+from brolga.protocol.upload.machine import Event, Idle, State, advance
+from brolga.protocol.upload.session import UploadSession, post_blob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from brolga.protocol.auth import Access
-    from brolga.protocol.http import Flow
-    from brolga.protocol.retry import Retry
-    from brolga.protocol.upload.machine import State
+    from brolga.protocol.upload.body import Body
     from brolga.spec.descriptor import Descriptor
-
-__all__ = [
-    "Body",
-    "KnownRegistry",
-    "UploadSession",
-    "UploadStrategy",
-    "cancel",
-    "identify_registry",
-    "mount_blob",
-    "upload_bytes",
-    "upload_stream",
-]
 
 
 def upload_stream(  # noqa: PLR0913 - what goes where, and how

@@ -7,18 +7,12 @@ the source is silent for too long (`IdleLimit`). Errors of the source are raised
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
-from brolga.errors import StreamNotReplayable
-from brolga.protocol.http import BodyError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
-
-    from brolga.errors import BrolgaError
-    from brolga.protocol.http import Blocks
-
+from brolga.errors import BrolgaError, StreamNotReplayable
+from brolga.protocol.http import Blocks, BodyError
 
 # Half of the shortest common timeout in front of registries (30 s; nginx and ALB have 60 s).
 _IDLE_S: Final = 15.0
@@ -79,10 +73,7 @@ def split_chunks(blocks: Blocks, size: int) -> Iterator[Chunk]:
 
 
 def wait_for_bytes(body: Body) -> None:
-    """Read a body until it has given enough bytes for a request, or has ended.
-
-    The body retains them, since `retain_from` was called with the offset of the session.
-    """
+    """Read a body until it has retained enough bytes for a request, or has ended."""
     before = body.bytes_read
     try:
         for _ in body.blocks(before):
@@ -113,9 +104,9 @@ class IdleLimit:
     in a silence: the next one begins when the body has new bytes.
     """
 
-    def __init__(self, clock: Callable[[], float], limit_s: float | None = None) -> None:
+    def __init__(self, clock: Callable[[], float], limit_s: float = _IDLE_S) -> None:
         self._clock = clock
-        self._limit_s = _IDLE_S if limit_s is None else limit_s
+        self._limit_s = limit_s
         self._silent_since: float | None = None
         self._ends = False
         self.waits = False
@@ -141,7 +132,9 @@ class IdleLimit:
             elif self._silent_since is None:
                 self._silent_since = self._clock()
             yield block
-            if self._ends and start == body.bytes_read and self._is_over():
+            since = self._silent_since
+            is_over = since is not None and self._clock() - since >= self._limit_s
+            if self._ends and start == body.bytes_read and is_over:
                 return
 
     def shorten(self) -> None:
@@ -150,10 +143,6 @@ class IdleLimit:
             silent_s = self._clock() - self._silent_since
             self._limit_s = min(self._limit_s, max(silent_s / 2, _SHORTEST_S))
             self.waits = not self._ends
-
-    def _is_over(self) -> bool:
-        since = self._silent_since
-        return since is not None and self._clock() - since >= self._limit_s
 
 
 def _skip_empty(blocks: Blocks) -> Iterator[bytes | memoryview]:

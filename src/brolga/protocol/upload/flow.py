@@ -1,9 +1,7 @@
 """The upload of one blob: the step out of each state, and what follows a failure.
 
-    POST, PATCH, PUT; or POST and several PATCHes, of one chunk each, or as the source gives its
-    bytes; or POST and a PUT of all, if the digest is known before. DELETE if all was in vain.
-
-The digest exists only if the stream came to its clean end, so nothing else is committed.
+POST, then PATCH and PUT, or several PATCHes; or one PUT of all, if the digest is known before. The
+digest exists only if the stream came to its clean end, so nothing else is committed.
 """
 
 from __future__ import annotations
@@ -21,9 +19,16 @@ from brolga.errors import (
     UploadInterrupted,
 )
 from brolga.protocol.responses import raise_for_status
-from brolga.protocol.retry import RETRY_LATER_STATUSES, RetryBudget
+from brolga.protocol.retry import RETRY_LATER_STATUSES, Retry, RetryBudget
 from brolga.protocol.upload import recovery
-from brolga.protocol.upload.body import IdleLimit, check_replayable, split_chunks, wait_for_bytes
+from brolga.protocol.upload.body import (
+    Body,
+    Chunk,
+    IdleLimit,
+    check_replayable,
+    split_chunks,
+    wait_for_bytes,
+)
 from brolga.protocol.upload.machine import (
     Active,
     Committing,
@@ -32,12 +37,14 @@ from brolga.protocol.upload.machine import (
     InSession,
     Open,
     Recovery,
+    State,
     Uncertain,
     Unconfirmed,
     advance,
 )
 from brolga.protocol.upload.session import (
     PATCH_SUCCESS,
+    UploadSession,
     blob_exists,
     cancel,
     chunk_patch,
@@ -55,12 +62,7 @@ if TYPE_CHECKING:
 
     from brolga.protocol.auth import Access
     from brolga.protocol.http import Flow, Request, Response
-    from brolga.protocol.retry import Retry
-    from brolga.protocol.upload.body import Body, Chunk
-    from brolga.protocol.upload.machine import State
-    from brolga.protocol.upload.session import UploadSession
     from brolga.spec.descriptor import Descriptor
-
 
 _HEAD_ATTEMPTS: Final = 3  # after a PUT without an answer
 _UNEXPECTED: Final = (200, 202, 203)  # to a PUT: a proxy's answer, or the registry is not done yet
@@ -135,14 +137,10 @@ class Upload:
         if session is not None:
             yield from cancel(self.access, session)
 
-    # --- Idle
-
     def _open(self, state: Active) -> Flow[None]:
-        session, min_chunk_size = yield from open_session(self.access, self.budget.pause_s())
+        session, min_chunk_size = yield from open_session(self.access, self.budget.take_delay_s())
         strategy = state.strategy.with_min_chunk(min_chunk_size)
         self._advance(Event.OPENED, session=session, strategy=strategy)
-
-    # --- Open
 
     def _send(self, state: Open) -> Flow[None]:
         """Send what the registry has not acknowledged, but for the bytes of the PUT."""
@@ -213,24 +211,17 @@ class Upload:
         split = state.split or (size is None and not body.ended)
         self._advance(Event.ACKNOWLEDGED, session=session, split=split)
 
-    # --- Uncertain
-
     def _query(self, state: Uncertain) -> Flow[None]:
         """Ask how many bytes the session has; give it up if the registry does not say so."""
-        sent, pause_s = self.body.bytes_read, self.budget.pause_s()
-        session = yield from get_status(self.access, state.session, sent, pause_s)
+        sent, delay_s = self.body.bytes_read, self.budget.take_delay_s()
+        session = yield from get_status(self.access, state.session, sent, delay_s)
         if session is not None:
             self._advance(Event.LOCATED, session=session, resumed=True)
         elif not (yield from self._find_blob()):
             yield from self._restart(Recovery.RESTART)
 
-    # --- Committing
-
     def _commit(self, state: Committing) -> Flow[None]:
-        """Send the PUT, once, and believe only a response that agrees.
-
-        A second PUT finds no session if the first one did its work.
-        """
+        """Send the PUT once, since a second one may find no session, and check the response."""
         descriptor, attempts = state.descriptor, self.retry.attempts
         try:
             response = yield from self.access.send(state.put, retry=False)
@@ -276,18 +267,18 @@ class Upload:
             return False
         descriptor, most = state.unconfirmed.descriptor, state.unconfirmed.head_attempts
         self.state = replace(state, unconfirmed=replace(state.unconfirmed, head_done=True))
-        pause_s = 0.0
+        delay_s = 0.0
         for attempt in range(1, 1 + min(most, attempts or most)):
-            exists = yield from blob_exists(self.access, descriptor, pause_s)
+            exists = yield from blob_exists(self.access, descriptor, delay_s)
             if exists:
                 self._advance(Event.FOUND, descriptor=descriptor)
                 if isinstance(state, InSession):
                     yield from cancel(self.access, state.session)
                 return True
-            next_pause_s = self.retry.pause_s(attempt)
-            if exists is None or next_pause_s is None:
+            next_delay_s = self.retry.delay_s(attempt)
+            if exists is None or next_delay_s is None:
                 return False
-            pause_s = next_pause_s
+            delay_s = next_delay_s
         return False
 
     def _check_complete(self, response: Response) -> None:
@@ -305,8 +296,6 @@ class Upload:
         return UploadInterrupted(
             f"{text}; nothing was committed", sent=sent, acknowledged=acknowledged
         )
-
-    # --- After a failure
 
     def _recover(self, error: BrolgaError) -> Flow[None]:
         """Enter the state in which the upload goes on after a failure, or raise the failure."""

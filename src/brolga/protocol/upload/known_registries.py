@@ -8,12 +8,9 @@ if length and digest are known before), and what to do after a failure: the size
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+from typing import Final
 
 _MIB: Final = 1 << 20
 _ANY_SIZE: Final = 1 << 62  # bytes: no blob has more
@@ -68,12 +65,10 @@ class UploadStrategy:
         return replace(self, fallback_chunk_size=min(self.fallback_chunk_size, max(size, 8 * _MIB)))
 
     def override(self, wish: str) -> UploadStrategy:
-        """Return the strategy as a user wants it.
+        """Return the strategy as a user wants it. Raises ValueError.
 
         `auto` is this one, `streamed` one PATCH for all, `put` one PUT if length and digest are
         known before, `chunked` chunks of a size that suits the registry, `chunked:N` of N bytes.
-
-        Raises ValueError.
         """
         kind, _, size = wish.partition(":")
         if wish == "auto":

@@ -135,11 +135,7 @@ class Failed:
 State: TypeAlias = Idle | Open | Uncertain | Committing | Done | Failed
 
 TRANSITIONS: Final[Mapping[type[State], Mapping[Event | Recovery, type[State]]]] = {
-    Idle: {
-        Event.OPENED: Open,
-        Event.FOUND: Done,
-        Recovery.FAIL: Failed,
-    },
+    Idle: {Event.OPENED: Open, Event.FOUND: Done, Recovery.FAIL: Failed},
     Open: {
         Event.ACKNOWLEDGED: Open,
         Event.SENT: Committing,
@@ -171,10 +167,7 @@ TRANSITIONS: Final[Mapping[type[State], Mapping[Event | Recovery, type[State]]]]
 
 
 def advance(state: State, event: Event | Recovery, **changes: Any) -> State:  # noqa: ANN401 - the fields of any state
-    """Return the state that `event` leads to: with `changes`, and else with the same fields.
-
-    Raises KeyError if nothing leads from `state` by `event`.
-    """
+    """Return the state that `event` leads to: with `changes`, and else with the same fields."""
     target = TRANSITIONS[type(state)][event]
     names = [field.name for field in fields(target) if hasattr(state, field.name)]
     same = {name: getattr(state, name) for name in names}

@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from brolga.errors import (
-    DigestMismatch,
-    RegistryError,
-    TransportError,
-    Unauthorized,
-    UploadInterrupted,
-)
+from brolga import errors
 from brolga.protocol.retry import RETRY_LATER_STATUSES, TRANSIENT_REASONS, TRANSIENT_STATUSES
-from brolga.protocol.upload.machine import InSession, Recovery, Uncertain
+from brolga.protocol.upload.machine import Active, InSession, Recovery, Uncertain
 
 if TYPE_CHECKING:
-    from brolga.errors import BrolgaError
     from brolga.protocol.upload.known_registries import UploadStrategy
-    from brolga.protocol.upload.machine import Active
-
 
 # A PUT with such an answer may have stored the blob: a proxy lost the registry's answer, as if
 # committing a large blob takes too long (goharbor/harbor#19573), or the registry failed after it.
 DOUBTFUL: Final = TRANSIENT_STATUSES - set(RETRY_LATER_STATUSES)
-_BAD_REQUEST: Final = 400
-_CONFLICT: Final = 409
-_TOO_LARGE: Final = 413
-_RANGE_NOT_SATISFIABLE: Final = 416
 # A proxy that does not accept a chunked transfer coding: 411 Length Required, or 501 for a coding
 # that it does not understand (RFC 9112, section 6.1).
 _LENGTH_REQUIRED: Final = (411, 501)
 _GATEWAY_TIMEOUTS: Final = (408, 502, 504)  # a proxy's words for a body that it waited too long for
-_LOST: Final = (404, 410, _RANGE_NOT_SATISFIABLE)
+_LOST: Final = (404, 410, 416)
 _LOST_CODES: Final = ("BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "RANGE_INVALID", "SIZE_INVALID")
-_MAX_QUERIES: Final = 3  # failed ones in a row, if a new session could have all bytes
+_MAX_QUERIES: Final = 2  # failed before the last one, if a new session could have all bytes
 
 
-def decide(state: Active, error: BrolgaError) -> Recovery:
+def decide(state: Active, error: errors.BrolgaError) -> Recovery:
     """Return what follows a failure."""
     if not isinstance(state, InSession):
         return Recovery.FAIL  # the POST, which was repeated as often as it may be
@@ -44,85 +32,82 @@ def decide(state: Active, error: BrolgaError) -> Recovery:
         return Recovery.SHRINK if state.strategy.can_shrink else Recovery.FAIL
     if not _may_succeed_later(state, error):
         return Recovery.FAIL
-    in_vain = (
-        isinstance(state, Uncertain)
-        and state.replayable
-        and state.failed_queries + 1 >= _MAX_QUERIES
-    )
-    if in_vain or not state.strategy.resumes or _is_session_over(state, error):
+    if isinstance(state, Uncertain) and state.replayable and state.failed_queries >= _MAX_QUERIES:
+        return Recovery.RESTART
+    if not state.strategy.resumes or _is_session_over(state, error):
         return Recovery.RESTART
     return Recovery.RESUME
 
 
-def adapt(state: InSession, error: BrolgaError, recovery: Recovery) -> UploadStrategy:
+def adapt(state: InSession, error: errors.BrolgaError, recovery: Recovery) -> UploadStrategy:
     """Return the strategy of the next try."""
     strategy = state.strategy
     if recovery is Recovery.SHRINK:
         strategy = strategy.with_smaller_chunks()
-    if state.split and _refuses_second_patch(error):
-        strategy = strategy.with_one_patch()
-    return strategy
+    is_final = isinstance(error, errors.DigestMismatch) or (
+        isinstance(error, errors.RegistryError)
+        and error.status not in TRANSIENT_STATUSES
+        and not isinstance(error, errors.Unauthorized)
+    )
+    # The registry may accept one PATCH a session, and no second one.
+    return strategy.with_one_patch() if state.split and is_final else strategy
 
 
-def may_follow_commit(error: BrolgaError) -> bool:
+def may_follow_commit(error: errors.BrolgaError) -> bool:
     """Return whether a PUT may be refused so because an earlier one has stored the blob.
 
     A proxy may repeat a PUT whose answer it lost: the session is closed then. Not every registry
     has a code for that.
     """
-    if not isinstance(error, RegistryError):
+    if not isinstance(error, errors.RegistryError):
         return False
-    is_closed = error.status in (_BAD_REQUEST, _CONFLICT)
+    is_closed = error.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT)
     return is_closed or (error.status not in DOUBTFUL and _is_session_lost(error))
 
 
-def may_be_idle_timeout(error: BrolgaError) -> bool:
+def may_be_idle_timeout(error: errors.BrolgaError) -> bool:
     """Return whether a request may have failed because its body gave no bytes for too long."""
-    if isinstance(error, RegistryError):
+    if isinstance(error, errors.RegistryError):
         return error.status in _GATEWAY_TIMEOUTS
-    return isinstance(error, UploadInterrupted)
+    return isinstance(error, errors.UploadInterrupted)
 
 
-def _refuses_second_patch(error: BrolgaError) -> bool:
-    """Return whether the registry may accept one PATCH a session, and no second one."""
-    if isinstance(error, RegistryError):
-        return error.status not in TRANSIENT_STATUSES and not isinstance(error, Unauthorized)
-    return isinstance(error, DigestMismatch)
-
-
-def _is_too_large(state: InSession, error: BrolgaError) -> bool:
+def _is_too_large(state: InSession, error: errors.BrolgaError) -> bool:
     """Return whether the registry needs smaller requests, or requests of known length.
 
     GHCR answers 416 to a chunk above 4 MiB (oras-project/rust-oci-client#35). For the first chunk
     of a session that did not fail before, 416 can have no other reason.
     """
-    if not isinstance(error, RegistryError):
+    if not isinstance(error, errors.RegistryError):
         return False
     chunk_size = state.strategy.chunk_size
-    if error.status == _RANGE_NOT_SATISFIABLE:
+    if error.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         is_first = state.acknowledged == 0 and not state.is_continued
         return bool(chunk_size) and is_first and state.strategy.can_shrink
-    return error.status == _TOO_LARGE or (error.status in _LENGTH_REQUIRED and not chunk_size)
+    if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return True
+    return error.status in _LENGTH_REQUIRED and not chunk_size
 
 
-def _may_succeed_later(state: InSession, error: BrolgaError) -> bool:
-    if isinstance(error, DigestMismatch):
+def _may_succeed_later(state: InSession, error: errors.BrolgaError) -> bool:
+    if isinstance(error, errors.DigestMismatch):
         return state.is_continued
-    if isinstance(error, RegistryError):
-        is_transient = error.status in TRANSIENT_STATUSES or isinstance(error, Unauthorized)
+    if isinstance(error, errors.RegistryError):
+        is_transient = error.status in TRANSIENT_STATUSES or isinstance(error, errors.Unauthorized)
         return is_transient or _is_session_over(state, error)
-    cause = error.__cause__ if isinstance(error, UploadInterrupted) else error
-    return not isinstance(cause, TransportError) or cause.reason in TRANSIENT_REASONS
+    cause = error.__cause__ if isinstance(error, errors.UploadInterrupted) else error
+    return not isinstance(cause, errors.TransportError) or cause.reason in TRANSIENT_REASONS
 
 
-def _is_session_over(state: InSession, error: BrolgaError) -> bool:
+def _is_session_over(state: InSession, error: errors.BrolgaError) -> bool:
     """Return whether the session cannot be resumed."""
     # Not every registry has a code for bytes at a wrong offset.
-    is_bad_request = isinstance(error, RegistryError) and error.status == _BAD_REQUEST
-    return _is_session_lost(error) or (is_bad_request and state.is_continued)
+    if isinstance(error, errors.RegistryError) and error.status == HTTPStatus.BAD_REQUEST:
+        return state.is_continued or _is_session_lost(error)
+    return _is_session_lost(error)
 
 
-def _is_session_lost(error: BrolgaError) -> bool:
-    if isinstance(error, RegistryError):
+def _is_session_lost(error: errors.BrolgaError) -> bool:
+    if isinstance(error, errors.RegistryError):
         return error.status in _LOST or error.code in _LOST_CODES
-    return isinstance(error, DigestMismatch)
+    return isinstance(error, errors.DigestMismatch)

@@ -1,45 +1,33 @@
 """One upload session, request by request (distribution-spec, Pushing blobs).
 
-    POST   …/blobs/uploads/   proves the token before any byte of the body is sent. With `mount` it
-                              mounts a blob of another repository; with `digest` it has a small blob
-                              as its body
-    PATCH  Location           a stream (Transfer-Encoding: chunked, no Content-Range: what every
-                              registry takes for an unknown length), or one chunk
-    GET    Location           how many bytes the registry has
-    PUT    Location?digest=   all bytes, the last, or none: the registry compares the digest
-    DELETE Location           cancels the session
-
-Each function sends one request, or returns it. What follows which is in `flow`.
+The POST proves the token before any byte of the body is sent. The PATCH of a stream has no
+Content-Range: every registry accepts that for an unknown length. Each function sends one request,
+or returns it; `flow` decides what follows.
 """
 
 from __future__ import annotations
 
 import re
 from contextlib import suppress
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
 from brolga.errors import BrolgaError, DigestMismatch, ProtocolViolation, RegistryError
-from brolga.protocol.http import BodyError, Request, Timeout
+from brolga.protocol.http import Blocks, BodyError, Flow, Request, Response, Timeout
 from brolga.protocol.responses import confirms_blob, content_digest, location, raise_for_status
 from brolga.protocol.retry import TRANSIENT_STATUSES, is_transient
 from brolga.protocol.urls import with_digest
 
 if TYPE_CHECKING:
     from brolga.protocol.auth import Access
-    from brolga.protocol.http import Blocks, Flow, Response
     from brolga.protocol.upload.body import Chunk
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
     from brolga.spec.reference import Repository
 
-
 # Each of these is some registry's answer to a PATCH (ECR 201, JFrog 200 and 204).
 PATCH_SUCCESS: Final = (200, 201, 202, 204)
-_OK: Final = 200
-_CREATED: Final = 201
-_ACCEPTED: Final = 202
-_NOT_FOUND: Final = 404
 _OCTETS: Final = "application/octet-stream"
 # Some registries write "bytes=" before it, and Quay -1 for nothing.
 _RANGE: Final = re.compile(r"(?:bytes=)?0-(-?[0-9]{1,19})")
@@ -55,48 +43,36 @@ class UploadSession(NamedTuple):
     acknowledged: int = 0
 
 
-def open_session(access: Access, pause_s: float = 0.0) -> Flow[tuple[UploadSession, int]]:
-    """Open a session (distribution-spec, end-4a).
-
-    Return it and the smallest chunk in bytes that the registry wants (OCI-Chunk-Min-Length), or 0.
-    """
-    request = Request("POST", access.url("blobs/uploads/"), body=b"", delay_s=pause_s)
+def open_session(access: Access, delay_s: float = 0.0) -> Flow[tuple[UploadSession, int]]:
+    """Open a session (end-4a); return it and the registry's OCI-Chunk-Min-Length in bytes, or 0."""
+    request = Request("POST", access.url("blobs/uploads/"), body=b"", delay_s=delay_s)
     response = yield from _send_post(access, request)
-    raise_for_status(request, response, _ACCEPTED)
+    raise_for_status(request, response, HTTPStatus.ACCEPTED)
     wish = _MIN_CHUNK.fullmatch(response.headers.get("oci-chunk-min-length", ""))
     smallest = int(wish[0]) if wish else 0
     return UploadSession(location(request, response)), smallest if smallest <= _MAX_CHUNK else 0
 
 
-def post_blob(
-    access: Access, data: bytes, digest: Digest, pause_s: float = 0.0
-) -> Flow[UploadSession | None]:
-    """Upload a small blob by one request (end-4b).
-
-    Return None if that is done, or the session that the registry opened instead.
-
-    Raises DigestMismatch, RegistryError.
-    """
+def post_blob(access: Access, data: bytes, digest: Digest) -> Flow[UploadSession | None]:
+    """Upload a small blob by one request (end-4b); return the session if the registry opens one."""
     url = with_digest(access.url("blobs/uploads/"), digest)
-    request = Request("POST", url, {"Content-Type": _OCTETS}, data, delay_s=pause_s)
+    request = Request("POST", url, {"Content-Type": _OCTETS}, data)
     response = yield from _send_post(access, request)
-    if response.status == _ACCEPTED:
+    if response.status == HTTPStatus.ACCEPTED:
         return UploadSession(location(request, response))
     verify_stored(request, response, digest)
     return None
 
 
 def mount_blob(access: Access, digest: Digest, source: Repository) -> Flow[UploadSession | None]:
-    """Mount a blob of another repository of the same registry (end-11).
-
-    Return None if that is done, or the session that the registry opened instead: the blob has to
-    be uploaded then.
-    """
+    """Mount another repository's blob (end-11); return the session if the registry opens one."""
     query = f"mount={quote(str(digest), safe='')}&from={quote(source.path, safe='')}"
     request = Request("POST", access.url(f"blobs/uploads/?{query}"), body=b"")
     response = yield from _send_post(access, request)
-    raise_for_status(request, response, _CREATED, _ACCEPTED)
-    return None if response.status == _CREATED else UploadSession(location(request, response))
+    raise_for_status(request, response, HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
+    if response.status == HTTPStatus.CREATED:
+        return None
+    return UploadSession(location(request, response))
 
 
 def _send_post(access: Access, request: Request) -> Flow[Response]:
@@ -104,7 +80,7 @@ def _send_post(access: Access, request: Request) -> Flow[Response]:
     try:
         return (yield from access.send(request))
     except BodyError as failed:
-        if failed.response is not None and failed.response.status == _ACCEPTED:
+        if failed.response is not None and failed.response.status == HTTPStatus.ACCEPTED:
             with suppress(ProtocolViolation):
                 yield from cancel(access, UploadSession(location(request, failed.response)))
         raise
@@ -141,26 +117,21 @@ def monolithic_put(session: UploadSession, digest: Digest, body: Blocks, size: i
 def follow_location(
     session: UploadSession, request: Request, response: Response, acknowledged: int
 ) -> UploadSession:
-    """Return the session at the Location of a response, or at the same URL if it has none.
-
-    Raises ProtocolViolation for a Location that is not safe to call.
-    """
+    """Return the session at the Location of a response, or at the same URL if it has none."""
     if "location" not in response.headers:
         return UploadSession(session.url, acknowledged)
     return UploadSession(location(request, response), acknowledged)
 
 
 def get_status(
-    access: Access, session: UploadSession, sent: int, pause_s: float = 0.0
+    access: Access, session: UploadSession, sent: int, delay_s: float = 0.0
 ) -> Flow[UploadSession | None]:
     """Ask how many bytes the registry has (end-13), `sent` at most.
 
     Return None if the response does not say so, or the session is lost: nothing must be sent to a
-    session whose offset is unknown.
-
-    Raises TransportError or RegistryError if a later query may succeed.
+    session whose offset is unknown. Raises an error if a later query may succeed.
     """
-    request = Request("GET", session.url, delay_s=pause_s)
+    request = Request("GET", session.url, delay_s=delay_s)
     try:
         response = yield from access.send(request)
     except BrolgaError as error:
@@ -180,16 +151,15 @@ def get_status(
         return None
 
 
-def blob_exists(access: Access, descriptor: Descriptor, pause_s: float = 0.0) -> Flow[bool | None]:
+def blob_exists(access: Access, descriptor: Descriptor, delay_s: float = 0.0) -> Flow[bool | None]:
     """Return whether the registry has a blob of this digest (end-2), or None if it does not say."""
-    request = Request("HEAD", access.url(f"blobs/{descriptor.digest}"), delay_s=pause_s)
+    request = Request("HEAD", access.url(f"blobs/{descriptor.digest}"), delay_s=delay_s)
     try:
         response = yield from access.send(request)
     except BrolgaError:
         return None
-    if response.status not in (_OK, _NOT_FOUND):
-        return None
-    return confirms_blob(response, descriptor)
+    is_known = response.status in (HTTPStatus.OK, HTTPStatus.NOT_FOUND)
+    return confirms_blob(response, descriptor) if is_known else None
 
 
 def verify_stored(request: Request, response: Response, expected: Digest) -> None:
@@ -199,18 +169,12 @@ def verify_stored(request: Request, response: Response, expected: Digest) -> Non
     except RegistryError as error:
         if error.code != "DIGEST_INVALID":
             raise
-        raise DigestMismatch(
-            f"the registry got other bytes than {expected}: {error}",
-            expected=str(expected),
-            actual="",
-        ) from error
+        message = f"the registry got other bytes than {expected}: {error}"
+        raise DigestMismatch(message, expected=expected) from error
     actual = content_digest(response, expected)
     if actual not in {None, expected}:
-        raise DigestMismatch(
-            f"the registry stored {actual}, but {expected} was sent",
-            expected=str(expected),
-            actual=str(actual),
-        )
+        message = f"the registry stored {actual}, but {expected} was sent"
+        raise DigestMismatch(message, expected=expected, actual=actual)
 
 
 def cancel(access: Access, session: UploadSession) -> Flow[None]:
