@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, overload
 from brolga.errors import ImageNotFound, InvalidDigest, InvalidReference, excerpt
 from brolga.spec.digest import Digest
 from brolga.spec.reference import Reference, Repository
+from brolga.stores.names import digest_of, number_of
 from brolga.stores.store import OnePassStore
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ _GRAMMAR: Final = (
     "a place is written oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME:TAG]"
 )
 _COPY_FIRST: Final = "copy it to oci:DIR first"
-_NUMBER: Final = re.compile("@[0-9]{1,9}")
 _TAG_AND_DIGEST: Final = re.compile(".*@sha(?:256|512):.*")
 _BY_DIGEST: Final = re.compile("([^:]+)@((?:sha256|sha512):[^:]*)")
 
@@ -92,10 +92,7 @@ class LocalRef:
     @property
     def digest(self) -> Digest | None:
         """The digest that names the image, None if it is not named by one."""
-        try:
-            return Digest.parse(self.name) if self.name[:3] == "sha" else None
-        except InvalidDigest:
-            return None
+        return digest_of(self.name)
 
     @property
     def tag(self) -> str:
@@ -114,7 +111,7 @@ class LocalRef:
 
     @property
     def _is_number(self) -> bool:
-        return _NUMBER.fullmatch(self.name) is not None
+        return number_of(self.name) is not None
 
 
 ImageRef: TypeAlias = Reference | LocalRef

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from brolga.errors import (
-    ImageNotFound,
-    InvalidDigest,
-    InvalidManifest,
-    InvalidReference,
-    excerpt,
-)
+from brolga.errors import ImageNotFound, InvalidManifest, InvalidReference, excerpt
 from brolga.images import Image, ImageIndex
 from brolga.images.index import is_blob
-from brolga.spec.digest import Digest
 from brolga.spec.reference import Reference, Repository
 from brolga.stores.copy import push
+from brolga.stores.names import digest_of
 from brolga.stores.store import ChecksTags, OnePassStore
 
 if TYPE_CHECKING:
@@ -27,6 +20,7 @@ if TYPE_CHECKING:
 
     from brolga.images import Tree
     from brolga.spec.descriptor import Descriptor
+    from brolga.spec.digest import Digest
     from brolga.spec.platform import Platform
     from brolga.stores.store import ReadStore, Store, WriteStore
 
@@ -145,9 +139,8 @@ def tags_of(names: Iterable[str], tree: Callable[[str], Tree]) -> dict[str, str]
 
 def _tag(name: str) -> str:
     """Return the tag of a name, "" if it has none. Raises InvalidReference."""
-    with suppress(InvalidDigest):
-        if Digest.parse(name).is_computable:  # app:v1 is in the grammar of digests, too
-            return ""
+    if digest_of(name):
+        return ""
     if not {"/", ":", "@"} & set(name):
         return "" if name.endswith(".json") else name
     reference = Reference.parse(name)

@@ -26,6 +26,7 @@ from brolga.spec.digest import Digest
 from brolga.spec.index import select_best
 from brolga.spec.json import MAX_SIZE
 from brolga.spec.mediatypes import detect_compression
+from brolga.stores.names import join_first, number_of
 from brolga.tar.reader import is_header, printable_name
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ T = TypeVar("T", bound="Hashable")
 
 _HEAD_SIZE: Final = 512  # bytes of a file that show its kind
 _MAX_LINKS: Final = 16  # in a chain
-_MAX_LISTED: Final = 20  # names in an error's line
 # The names that Docker, skopeo and crane form from a sha256, and the kinds that they are given to.
 _DIGEST_NAMES: Final = (
     (re.compile(r"([0-9a-f]{64})\.json"), {"json"}),
@@ -49,7 +49,6 @@ _DIGEST_NAMES: Final = (
     (re.compile(r"([0-9a-f]{64})\.tar\.(?:gz|zst)"), {"gzip", "zstd"}),
     (re.compile(r"sha256:([0-9a-f]{64})"), {"json"}),
 )
-_NUMBER: Final = re.compile("@[0-9]{1,9}")
 _BLOB: Final = re.compile(r"blobs/([^/]+)/([^/]+)")
 
 
@@ -253,8 +252,8 @@ def choose(
     several images, `platform` chooses one by the `platforms` of each. Raises PlatformNotFound, and
     ImageNotFound, which lists the names.
     """
-    if _NUMBER.fullmatch(name) and int(name[1:]) < len(offered):
-        return list(offered)[int(name[1:])]
+    if (number := number_of(name)) is not None and number < len(offered):
+        return list(offered)[number]
     wanted = {name, f"{name}:latest"}
     suffixes = tuple(f"/{text}" for text in wanted)
     matches = [
@@ -272,11 +271,10 @@ def choose(
     if not offered:
         raise ImageNotFound("the archive has no images")
     shown = tuple(text for names in offered.values() for text in names.shown)
-    listed = ", ".join(map(excerpt, shown[:_MAX_LISTED]))
-    more = f" and {len(shown) - _MAX_LISTED} more" if len(shown) > _MAX_LISTED else ""
+    listed = join_first(map(excerpt, shown), len(shown))
     count = "more than one" if matches else "no"
     what = f"the archive has {count} image {excerpt(name)}" if name else "say which image"
-    raise ImageNotFound(f"{what}: it has {listed}{more}", available=shown)
+    raise ImageNotFound(f"{what}: it has {listed}", available=shown)
 
 
 def check_digest(what: str, actual: Digest, expected: Digest, how: str = "") -> None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from brolga.errors import CorruptBlob, InvalidDigest, InvalidManifest, SourceError
+from brolga.errors import CorruptBlob, InvalidManifest, SourceError
 from brolga.images import Image
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
@@ -28,6 +27,7 @@ from brolga.stores.archive.contents import (
 from brolga.stores.archive.entries import CompressionOptions, FileRange, OpenFile
 from brolga.stores.archive.formats import Images, whole_is_compressed
 from brolga.stores.archive.oci import read_document
+from brolga.stores.names import digest_of
 from brolga.tar.entries import read_entries
 
 if TYPE_CHECKING:
@@ -96,11 +96,9 @@ class Archive(Images):
         Raises InvalidManifest if there is none, NotComputed for an image of a docker archive
         whose layers are not compressed yet.
         """
-        with suppress(InvalidDigest):
-            digest = Digest.parse(name)
-            if blob_path(digest) in self.contents:
-                with source_errors():
-                    return read_document(self.contents, digest)
+        if (digest := digest_of(name)) and blob_path(digest) in self.contents:
+            with source_errors():
+                return read_document(self.contents, digest)
         tree = self.tree(name)
         return tree.manifest if isinstance(tree, Image) else tree.index
 

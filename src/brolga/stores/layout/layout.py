@@ -25,20 +25,9 @@ from brolga.spec.index import Index, select_best
 from brolga.spec.mediatypes import INDEX_TYPES, MANIFEST_TYPES, NONDISTRIBUTABLE, OCI_INDEX
 from brolga.stores.layout.files import Files
 from brolga.stores.layout.gc import DEFAULT_AGE_S, GCResult, collect_garbage, walk
-from brolga.stores.layout.index import (
-    LayoutIndex,
-    add,
-    ambiguous_name,
-    candidates,
-    digest_of,
-    image_not_found,
-    name_of,
-    names,
-    remove_manifest,
-    remove_tag,
-    remove_untagged,
-)
+from brolga.stores.layout.index import LayoutIndex, name_of
 from brolga.stores.layout.reading import here, local, read_blob, read_manifest
+from brolga.stores.names import digest_of
 from brolga.stores.store import read_tree, verified_blocks
 
 if TYPE_CHECKING:
@@ -78,7 +67,7 @@ class Layout:
 
     def tags(self) -> tuple[str, ...]:
         """Return the names of its images, in the order of index.json."""
-        return names(self._index())
+        return self._index().names
 
     def check_tags(self, *, unique: bool) -> None:
         """Raise ImageNotFound if no image has a name; if `unique`, also if two have the same."""
@@ -93,7 +82,7 @@ class Layout:
             )
         for name, count in counts.items():
             if unique and count > 1:
-                raise ambiguous_name(self.path, name, index, candidates(index, name))
+                raise index.ambiguous_name(self.path, name, index.candidates(name))
 
     def resolve(self, name: str = "", platform: Platform | None = None) -> Descriptor:
         """Return the descriptor of a manifest or index, which is read and verified."""
@@ -107,19 +96,15 @@ class Layout:
         Raises ImageNotFound, which lists the names, PlatformNotFound, InvalidLayout and more.
         """
         index = self._index()
-        entries = candidates(index, name)
+        entries = index.candidates(name)
         if len(entries) > 1 and platform is not None:
             entries = self._suited(entries, platform)
-        if (
-            not entries
-            and (digest := digest_of(name))
-            and self._files.blob_size(digest) is not None
-        ):
-            return self.fetch_manifest(name).descriptor
         if not entries:
-            raise image_not_found(self.path, name, index)
+            if (digest := digest_of(name)) and self._files.blob_size(digest) is not None:
+                return self.fetch_manifest(name).descriptor
+            raise index.image_not_found(self.path, name)
         if len(entries) > 1:
-            raise ambiguous_name(self.path, name, index, entries, str(platform or ""))
+            raise index.ambiguous_name(self.path, name, entries, str(platform or ""))
         return entries[0]
 
     def fetch_manifest(self, name: str) -> Manifest | Index:
@@ -173,8 +158,10 @@ class Layout:
                 self._warn(self.path.name, f"{entry.digest} is passed over: {error}")
                 continue
             if document.subject is not None and document.subject.digest == digest:
-                referring[entry.digest] = document.as_referrer
-        return tuple(one for one in referring.values() if artifact_type in {"", one.artifact_type})
+                referrer = document.as_referrer
+                if artifact_type in {"", referrer.artifact_type}:
+                    referring[entry.digest] = referrer
+        return tuple(referring.values())
 
     # --- Writing
 
@@ -214,7 +201,7 @@ class Layout:
         """
         if not self._files.exists():
             return False
-        if tag and {one.digest for one in candidates(self._index(), tag)} != {descriptor.digest}:
+        if tag and {entry.digest for entry in self._index().candidates(tag)} != {descriptor.digest}:
             return False
         try:
             return self._missing([descriptor]) is None and self._is_listed(descriptor.digest)
@@ -228,9 +215,9 @@ class Layout:
         """
         if not self._files.exists():
             return None
-        entries = candidates(index := self._index(), tag)
+        entries = (index := self._index()).candidates(tag)
         if len(entries) > 1:
-            raise ambiguous_name(self.path, tag, index, entries)
+            raise index.ambiguous_name(self.path, tag, entries)
         return entries[0] if entries else None
 
     def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
@@ -245,19 +232,19 @@ class Layout:
             self._files.write(place, manifest.raw)
             index = self._index()
             tag = "" if digest_of(name) else name
-            if not tag and all(one.digest != manifest.digest for one in index.manifests):
+            if not tag and all(entry.digest != manifest.digest for entry in index.manifests):
                 self._listed.add(manifest.digest)
-            changed = add(index, manifest.descriptor, tag)
+            changed = index.add(manifest.descriptor, tag)
             if isinstance(manifest, Index):
                 below = {child.digest for child in manifest.manifests} & self._listed
-                changed = remove_untagged(changed, below)
+                changed = changed.remove_untagged(below)
             self._save(index, changed)
 
     def tag(self, name: str, tag: str) -> Descriptor:
         """Give an image another name, in one step; return its descriptor. Raises as `resolve`."""
         with self._changing() as index:
             entry = self._entry(name)
-            self._save(index, add(index, entry, tag))
+            self._save(index, index.add(entry, tag))
             return entry
 
     def delete(self, name: str) -> None:
@@ -267,14 +254,14 @@ class Layout:
         """
         with self._changing() as index:
             if name and digest_of(name) is None and not name.startswith("@"):
-                if name not in names(index):
-                    raise image_not_found(self.path, name, index)
-                changed = remove_tag(index, name)
+                if name not in index.names:
+                    raise index.image_not_found(self.path, name)
+                changed = index.remove_tag(name)
             else:
                 digest = self._entry(name).digest
                 if all(entry.digest != digest for entry in index.manifests):
-                    raise image_not_found(self.path, name, index)
-                changed = remove_manifest(index, digest)
+                    raise index.image_not_found(self.path, name)
+                changed = index.remove_manifest(digest)
             self._save(index, changed)
 
     def gc(
@@ -368,7 +355,7 @@ class Layout:
             is_root = descriptor.media_type in MANIFEST_TYPES | INDEX_TYPES
             return _parts(self.fetch_manifest(str(descriptor.digest))) if is_root else ()
 
-        missing = (one.digest for one in walk(wanted, below) if not self._has(one))
+        missing = (blob.digest for blob in walk(wanted, below) if not self._has(blob))
         return next(missing, None)
 
     def _is_listed(self, digest: Digest) -> bool:
@@ -381,7 +368,7 @@ class Layout:
             return document.manifests if isinstance(document, Index) else ()
 
         # The index's own entries come first: most are found without reading a manifest.
-        return any(one.digest == digest for one in walk(self._index().manifests, below))
+        return any(entry.digest == digest for entry in walk(self._index().manifests, below))
 
 
 def _parts(manifest: Manifest | Index) -> Iterator[Descriptor]:
@@ -390,4 +377,6 @@ def _parts(manifest: Manifest | Index) -> Iterator[Descriptor]:
         yield from manifest.manifests
     else:
         yield manifest.config
-        yield from (one for one in manifest.layers if one.media_type not in NONDISTRIBUTABLE)
+        for layer in manifest.layers:
+            if layer.media_type not in NONDISTRIBUTABLE:
+                yield layer
