@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, cast, runtime_checkable
 
 from brolga.errors import InvalidManifest, LayerError, NotComputed, excerpt
 from brolga.images import Image, ImageIndex, StoredBlob
@@ -18,7 +18,7 @@ from brolga.spec.index import Index
 from brolga.spec.mediatypes import DOCKER_SCHEMA_1, DOCKER_SCHEMA_1_SIGNED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from brolga.images import Tree
     from brolga.spec.blob import Blob, BlobStream, Block
@@ -191,6 +191,19 @@ def read_tree(source: Fetcher, name: str) -> Tree:
     return _tree(source, source.fetch_manifest(name))
 
 
+def open_image(manifest: Manifest, blob: Callable[..., Blob]) -> Image:
+    """Return the image of a manifest. `blob` opens a descriptor, given what returns its DiffID."""
+
+    def diff_id(number: int) -> Digest:
+        return image.config.diff_ids[number]
+
+    layers = tuple(
+        blob(layer, partial(diff_id, number)) for number, layer in enumerate(manifest.layers)
+    )
+    image = Image(manifest, blob(manifest.config), layers)
+    return image
+
+
 def complete_manifest(tree: Tree) -> Manifest | Index:
     """Return the manifest or index of a tree. Layers with an unknown digest are read for it."""
     if isinstance(tree, ImageIndex):
@@ -204,19 +217,20 @@ def complete_manifest(tree: Tree) -> Manifest | Index:
     return tree.manifest
 
 
-def verified_blocks(blob: Blob, stream: BlobStream) -> Iterator[Block]:
-    """Yield the blocks of a blob with a known digest.
-
-    Raises DigestMismatch at the end of other bytes, unless the stream itself does.
-    """
-    if isinstance(blob, StoredBlob) and blob.is_verified:
-        yield from stream.blocks()
-        return
-    verifier = blob.descriptor.digest.verifier()
-    for block in stream.blocks():
+def verify_blocks(digest: Digest, blocks: Iterable[Block]) -> Generator[bytes, None, None]:
+    """Yield blocks. Raises DigestMismatch at the end if they have another digest."""
+    verifier = digest.verifier()
+    for block in blocks:
         verifier.update(block)
-        yield block
+        yield cast("bytes", block)  # a BlockStream accepts any buffer
     verifier.verify()
+
+
+def verified_blocks(blob: Blob, stream: BlobStream) -> Iterator[Block]:
+    """Return the blocks of a blob with a known digest, verified here unless the stream does it."""
+    if isinstance(blob, StoredBlob) and blob.is_verified:
+        return stream.blocks()
+    return verify_blocks(blob.descriptor.digest, stream.blocks())
 
 
 def _tree(source: Fetcher, document: Manifest | Index) -> Tree:
@@ -224,7 +238,7 @@ def _tree(source: Fetcher, document: Manifest | Index) -> Tree:
         return ImageIndex(
             document, partial(_child, source), source.mount_source, _open=partial(_blob, source)
         )
-    return _image(source, document)
+    return open_image(document, partial(_stored_blob, source))
 
 
 def _child(source: Fetcher, descriptor: Descriptor) -> Tree:
@@ -262,21 +276,11 @@ def _blob(source: Fetcher, descriptor: Descriptor) -> StoredBlob:
             "which is deprecated: it cannot be read or copied",
             hint="leave it out with brolga index filter",
         )
-    return StoredBlob(
-        descriptor, partial(source.fetch_blob, descriptor), source.mount_source, is_verified=True
-    )
+    return _stored_blob(source, descriptor)
 
 
-def _image(source: Fetcher, manifest: Manifest) -> Image:
-    def diff_id(number: int) -> Digest:
-        return image.config.diff_ids[number]
-
-    def blob(descriptor: Descriptor, diff_id_of: Callable[[], Digest] | None = None) -> StoredBlob:
-        opener = partial(source.fetch_blob, descriptor)
-        return StoredBlob(descriptor, opener, source.mount_source, diff_id_of, is_verified=True)
-
-    layers = tuple(
-        blob(layer, partial(diff_id, number)) for number, layer in enumerate(manifest.layers)
-    )
-    image = Image(manifest, blob(manifest.config), layers)
-    return image
+def _stored_blob(
+    source: Fetcher, descriptor: Descriptor, diff_id_of: Callable[[], Digest] | None = None
+) -> StoredBlob:
+    opener = partial(source.fetch_blob, descriptor)
+    return StoredBlob(descriptor, opener, source.mount_source, diff_id_of, is_verified=True)

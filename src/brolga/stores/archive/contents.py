@@ -8,8 +8,10 @@ followed within it, a bounded number of them.
 from __future__ import annotations
 
 import re
+from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from posixpath import dirname, normpath
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
@@ -22,18 +24,26 @@ from brolga.errors import (
     InvalidManifest,
     excerpt,
 )
+from brolga.images import BlockStream
+from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.index import select_best
 from brolga.spec.json import MAX_SIZE
-from brolga.spec.mediatypes import detect_compression
+from brolga.spec.mediatypes import (
+    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    OCI_LAYER_ZSTD,
+    detect_compression,
+)
 from brolga.stores.names import join_first, number_of
+from brolga.stores.store import verify_blocks
+from brolga.tar.entries import read_entries
 from brolga.tar.reader import is_header, printable_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
 
-    from brolga.spec.blob import Blob, Layer
-    from brolga.spec.descriptor import Descriptor
+    from brolga.spec.blob import Blob, Block, Layer
     from brolga.spec.platform import Platform
     from brolga.tar.entries import Entry
 
@@ -69,6 +79,11 @@ class ArchiveLimits:
     other_json: int = 4 << 20
 
 
+# A layer's media type by the kind of its file.
+LAYER_BY_KIND: Final = {"tar": OCI_LAYER, "gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}
+_UNKNOWN_TYPE: Final = "application/octet-stream"  # until a manifest gives the type
+
+
 @contextmanager
 def source_errors() -> Iterator[None]:
     """Mark errors about an archive as errors of the source, unless they have a side already."""
@@ -77,6 +92,12 @@ def source_errors() -> Iterator[None]:
     except (CorruptBlob, DigestMismatch, InvalidManifest, ImageNotFound) as error:
         error.side = error.side or "source"
         raise
+
+
+def verify_data(digest: Digest, data: Iterable[memoryview]) -> Generator[bytes, None, None]:
+    """Yield the data of a file. Raises DigestMismatch at the end if it has another digest."""
+    with source_errors():
+        yield from verify_blocks(digest, data)
 
 
 class ArchiveEntry(Protocol):
@@ -103,6 +124,40 @@ class ArchiveEntry(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class TarFile:
+    """A regular file of a tar as it comes; a blob, read once, if its name claims a `digest`.
+
+    `data` must be read before the next file. It begins at `start` in the tar.
+    """
+
+    path: str
+    kind: str
+    size: int
+    digest: Digest | None
+    data: Iterator[memoryview]
+    start: int
+    is_duplicate: bool
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """The descriptor of a file whose name claims a digest."""
+        assert self.digest  # noqa: S101 - for mypy
+        return Descriptor(LAYER_BY_KIND.get(self.kind, _UNKNOWN_TYPE), self.digest, self.size)
+
+    @cached_property
+    def _blocks(self) -> Generator[bytes, None, None]:
+        return verify_data(self.descriptor.digest, self.data)
+
+    def open(self) -> BlockStream:
+        """Open the bytes, which are verified. Another call returns the rest of them."""
+        return BlockStream(self._blocks)
+
+    def finish(self) -> None:
+        """Read and verify the bytes that no store has read."""
+        deque(self._blocks, maxlen=0)
+
+
 class Contents:
     """The files of an archive, by name."""
 
@@ -116,11 +171,27 @@ class Contents:
         """Return whether the archive has a file or a link of this name."""
         return path in self._entries or path in self._links
 
-    def reserve_name(self, path: str) -> None:
-        """Record a name. Raises CorruptBlob if another file has it, or there are too many.
+    def read_files(self, blocks: Iterable[Block]) -> Iterator[TarFile]:
+        """Yield the regular files of a tar, whose names are recorded; add its links.
 
-        A blob may come twice: its digest says that both are the same.
+        Raises CorruptBlob for an invalid tar, two files of one name, and too many names.
         """
+        for entry in read_entries(blocks, needs_end=True):
+            path = _entry_path(entry)
+            if entry.is_directory:
+                continue
+            is_duplicate = path in self
+            self._reserve_name(path)
+            if entry.link:
+                self._link(path, entry)
+            elif entry.is_file:
+                head, data = _peek(entry.data)
+                kind = detect_kind(head)
+                digest = digest_from_name(path, kind)
+                yield TarFile(path, kind, entry.size, digest, data, entry.start, is_duplicate)
+
+    def _reserve_name(self, path: str) -> None:
+        """Count a name. A blob may come twice: its digest says that both are the same."""
         if path in self and not _BLOB.fullmatch(path):
             raise CorruptBlob(f"the archive has two files {excerpt(path)}: readers differ on them")
         if len(self._entries) + len(self._links) >= self._limits.files:
@@ -135,7 +206,7 @@ class Contents:
         """Add a file."""
         self._entries[path] = entry
 
-    def link(self, path: str, entry: Entry) -> None:
+    def _link(self, path: str, entry: Entry) -> None:
         """Add a symbolic or hard link. A link that leads out of the archive leads nowhere."""
         target = entry.link.decode("utf-8", "surrogateescape")
         if not entry.is_hard_link:
@@ -169,7 +240,7 @@ class Contents:
         return self.find(blob_path(digest), referrer)
 
 
-def entry_path(entry: Entry) -> str:
+def _entry_path(entry: Entry) -> str:
     """Return an entry's name as a path below the archive's root, "" for the root.
 
     Raises CorruptBlob for a name that leads out of the archive.
@@ -196,7 +267,7 @@ def detect_kind(head: bytes) -> str:
     return "json" if head.lstrip().startswith((b"{", b"[")) else "other"
 
 
-def peek(data: Iterator[memoryview]) -> tuple[bytes, Iterator[memoryview]]:
+def _peek(data: Iterator[memoryview]) -> tuple[bytes, Iterator[memoryview]]:
     """Return the first 512 bytes of an entry, and all of its bytes."""
     pieces: list[memoryview] = []
     for piece in data:

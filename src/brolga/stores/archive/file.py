@@ -15,20 +15,11 @@ from brolga.images import Image
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.mediatypes import detect_compression
-from brolga.stores.archive.contents import (
-    Contents,
-    blob_path,
-    detect_kind,
-    digest_from_name,
-    entry_path,
-    peek,
-    source_errors,
-)
+from brolga.stores.archive.contents import Contents, blob_path, source_errors
 from brolga.stores.archive.entries import CompressionOptions, FileRange, OpenFile
 from brolga.stores.archive.formats import Images, whole_is_compressed
 from brolga.stores.archive.oci import read_document
 from brolga.stores.names import digest_of
-from brolga.tar.entries import read_entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +29,6 @@ if TYPE_CHECKING:
     from brolga.spec.blob import BlobStream
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
-    from brolga.tar.entries import Entry
 
 
 _BLOCK_SIZE: Final = 1 << 14  # bytes: headers, and now and then a small file
@@ -64,7 +54,7 @@ class Archive(Images):
         threads: int | None = None,
     ) -> None:
         super().__init__(Contents(), form)
-        self._packing = CompressionOptions(compression, level, threads)
+        self._compression = CompressionOptions(compression, level, threads)
         self._blobs: dict[Digest, FileRange] = {}
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe may have no end
@@ -118,24 +108,15 @@ class Archive(Images):
         size = status.st_size
         if (name := detect_compression(bytes(self._file.read_at(min(4, size), 0)))) != "none":
             raise whole_is_compressed(name)
-        for entry in read_entries(_Skipping(self._file, size), needs_end=True):
-            path = entry_path(entry)
-            if entry.is_directory:
+        for file in self.contents.read_files(_Skipping(self._file, size)):
+            if file.is_duplicate:
                 continue
-            is_twice = path in self.contents
-            self.contents.reserve_name(path)
-            if entry.link:
-                self.contents.link(path, entry)
-            elif entry.is_file and not is_twice:
-                self._add(path, entry)
-
-    def _add(self, path: str, entry: Entry) -> None:
-        head, _ = peek(entry.data)
-        kind = detect_kind(head)
-        section = FileRange(path, kind, self._file, entry.start, entry.size, self._packing)
-        self.contents.add(path, section)
-        if digest := digest_from_name(path, kind):
-            self._blobs[digest] = section
+            section = FileRange(
+                file.path, file.kind, self._file, file.start, file.size, self._compression
+            )
+            self.contents.add(file.path, section)
+            if file.digest:
+                self._blobs[file.digest] = section
 
 
 class _Skipping:

@@ -6,23 +6,23 @@ Digests are kept, so every blob is taken as it is, and every blob that a manifes
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from brolga.disk.layout import FULL_NAME, INDEX_FILE, LAYOUT_FILE, REF_NAME
 from brolga.errors import InvalidManifest, excerpt
-from brolga.images import Image, ImageIndex, InMemoryBlob, StoredBlob
+from brolga.images import ImageIndex, InMemoryBlob, StoredBlob
 from brolga.images.index import is_blob, read_platforms
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index, parse_manifest
 from brolga.spec.json import Members, decode, read_string
 from brolga.spec.mediatypes import NONDISTRIBUTABLE
 from brolga.stores.archive.contents import Names, blob_path, check_digest, choose, source_errors
+from brolga.stores.store import open_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from brolga.images import Tree
+    from brolga.images import Image, Tree
     from brolga.spec.blob import Blob, BlobStream
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.manifest import Manifest
@@ -77,13 +77,13 @@ class ArchiveLayout:
             document = read_document(self._contents, descriptor.digest, descriptor.media_type)
             if isinstance(document, Index):
                 return ImageIndex(document, self.load, _open=self._blob)
-            return self._image(document)
+            return open_image(document, self._blob)
 
     def manifest_of(self, config: Digest) -> Image | None:
         """Return the image of a config if the archive has its layers, compressed."""
         for manifest in self._manifests():
             if manifest.config.digest == config and all(map(self._is_compressed, manifest.layers)):
-                return self._image(manifest)
+                return open_image(manifest, self._blob)
         return None
 
     def _offered(self) -> dict[Digest, Names]:
@@ -120,17 +120,6 @@ class ArchiveLayout:
     def _is_compressed(self, layer: Descriptor) -> bool:
         path = blob_path(layer.digest)
         return path in self._contents and self._contents.find(path, INDEX_FILE).kind != "tar"
-
-    def _image(self, manifest: Manifest) -> Image:
-        def diff_id(number: int) -> Digest:
-            return image.config.diff_ids[number]
-
-        layers = tuple(
-            self._blob(layer, partial(diff_id, number))
-            for number, layer in enumerate(manifest.layers)
-        )
-        image = Image(manifest, self._blob(manifest.config), layers)
-        return image
 
     def _blob(self, descriptor: Descriptor, diff_id_of: Callable[[], Digest] | None = None) -> Blob:
         if blob_path(descriptor.digest) not in self._contents:
