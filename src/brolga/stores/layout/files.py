@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from brolga.disk.directory import Directory
 from brolga.disk.layout import EMPTY_INDEX, LAYOUT_FILE, LAYOUT_NAMES, LayoutDirectory
-from brolga.errors import DigestMismatch, ImageNotFound, InvalidLayout, InvalidManifest
+from brolga.errors import ImageNotFound, InvalidLayout, InvalidManifest
 from brolga.spec.json import decode
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from brolga.spec.blob import Block
-    from brolga.spec.digest import Digest
 
 
 _MAX_MARKER_SIZE: Final = 4096  # bytes
@@ -206,14 +205,3 @@ def _has_layouts(path: Path) -> bool:
         return True
     inside = list(path.iterdir())
     return bool(inside) and all(map(_has_layouts, inside))
-
-
-def check_digest(expected: Digest, actual: Digest, where: Path | None = None) -> None:
-    """Raise DigestMismatch if the digests differ; `where` is the layout that has the bytes."""
-    if actual != expected:
-        place = f" in {where}" if where else ""
-        raise DigestMismatch(
-            f"the bytes of {expected}{place} hash to {actual}",
-            expected=str(expected),
-            actual=str(actual),
-        )

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 from brolga.disk.layout import TEMPORARY_PREFIX
 from brolga.errors import InvalidDigest, InvalidManifest
 from brolga.spec.digest import Digest
-from brolga.spec.json import MAX_SIZE, decode
+from brolga.spec.json import decode
 from brolga.spec.mediatypes import INDEX_TYPES, MANIFEST_TYPES
-from brolga.stores.layout.files import check_digest
 from brolga.stores.layout.index import name_of
+from brolga.stores.layout.reading import verify_manifest
 
 if TYPE_CHECKING:
     import os
@@ -107,9 +107,7 @@ class Reachability:
             return []
         is_manifest = kind == _MANIFEST
         if is_manifest:
-            if len(raw) > MAX_SIZE:
-                raise InvalidManifest(f"manifest {digest} has more than {MAX_SIZE} bytes")
-            check_digest(digest, Digest.of(raw, digest.algorithm), self._files.path)
+            verify_manifest(raw, digest, self._files.path)
         try:
             return list(_find_descriptors(decode(raw)))
         except InvalidManifest as error:

@@ -26,7 +26,13 @@ from brolga.spec.mediatypes import INDEX_TYPES, MANIFEST_TYPES, NONDISTRIBUTABLE
 from brolga.stores.layout.files import Files
 from brolga.stores.layout.gc import DEFAULT_AGE_S, GCResult, collect_garbage, walk
 from brolga.stores.layout.index import LayoutIndex, name_of
-from brolga.stores.layout.reading import here, local, read_blob, read_manifest
+from brolga.stores.layout.reading import (
+    DAMAGED,
+    manifest_errors,
+    missing,
+    read_blob,
+    read_manifest,
+)
 from brolga.stores.names import digest_of
 from brolga.stores.store import read_tree, verified_blocks
 
@@ -226,10 +232,9 @@ class Layout:
         Raises CorruptBlob if something that it refers to is missing, and OSError.
         """
         with self.writing(), self._files.lock():
-            if missing := self._missing(_parts(manifest)):
-                raise local(CorruptBlob(f"{missing} is missing in {self.path}"))
-            place = self._files.blob_path(manifest.digest)
-            self._files.write(place, manifest.raw)
+            if lost := self._missing(_parts(manifest)):
+                raise missing(str(lost), self.path)
+            self._files.write(self._files.blob_path(manifest.digest), manifest.raw)
             index = self._index()
             tag = "" if digest_of(name) else name
             if not tag and all(entry.digest != manifest.digest for entry in index.manifests):
@@ -285,7 +290,7 @@ class Layout:
         damaged or larger than 4 MiB: what it refers to is unknown.
         """
         self._files.require()
-        with self._files.sweeping(waiting), self._files.lock(), here(self.path):
+        with self._files.sweeping(waiting), self._files.lock(), manifest_errors(self.path):
             index = self._index()
             return collect_garbage(
                 self._files,
@@ -317,10 +322,10 @@ class Layout:
         self._files.require()
         raw = self._files.read(self._files.index, MAX_INDEX_SIZE)
         if raw is None:
-            raise local(InvalidLayout(f"{self.path} has no index.json"))
+            raise InvalidLayout(f"{self.path} has no index.json", side="local", hint=DAMAGED)
         known = self._last
         if known is None or known.raw != raw:
-            with here(self.path):
+            with manifest_errors(self.path):
                 self._last = known = LayoutIndex.parse(raw, OCI_INDEX)
         return known
 
