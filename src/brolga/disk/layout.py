@@ -84,10 +84,7 @@ class LayoutDirectory:
         return self.tree.locked(self.path, operation)
 
     def lock_uploads(self, operation: int) -> AbstractContextManager[None]:
-        """Lock `.uploads`: shared to add blobs, exclusive to delete blobs that no image needs.
-
-        Raises as `Directory.locked`.
-        """
+        """Lock `.uploads`: shared to add blobs, exclusive to delete blobs that no image needs."""
         return self.tree.locked(self.uploads, operation)
 
     def blob_path(self, digest: Digest) -> Path:

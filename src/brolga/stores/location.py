@@ -180,10 +180,7 @@ def pin(place: ImageRef, digest: Digest) -> ImageRef:
 
 
 def tag_to_write(place: ImageRef | Repository) -> str:
-    """Return the tag that a push to a place writes; "" for none.
-
-    Raises InvalidReference for a number, which can name only an image that exists.
-    """
+    """Return the tag that a push writes; "" for none. Raises InvalidReference for a number."""
     if isinstance(place, Repository):
         return ""
     if isinstance(place, LocalRef) and place.name and not place.tag and place.digest is None:
@@ -265,10 +262,7 @@ class StoreOpener:
     on_warning: Callable[[str, str], object]
 
     def open(self, place: ImageRef | Repository, use: str) -> Store:
-        """Open a repository or a layout, for a `use` in `_USES`.
-
-        Raises InvalidReference for an archive.
-        """
+        """Open a repository or a layout, for a `use` in `_USES`."""
         self.check(place, use)
         home = home_of(place)
         if isinstance(home, Repository):

@@ -258,8 +258,6 @@ class RegistryStore:
 
         A registry may hold a lock while it reads the body of a PUT (go-containerregistry's does): a
         later GET of the same registry would block for ever.
-
-        Raises StreamConsumed, with a note where its bytes were pushed to, if that is known.
         """
         try:
             stream = blob.open()

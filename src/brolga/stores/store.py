@@ -242,10 +242,7 @@ def _tree(source: Fetcher, document: Manifest | Index) -> Tree:
 
 
 def _child(source: Fetcher, descriptor: Descriptor) -> Tree:
-    """Read an image or an index that an index lists.
-
-    Raises InvalidManifest if it is neither, or its descriptor in the index is wrong.
-    """
+    """Read an image or index that an index lists. Raises InvalidManifest if they differ."""
     if is_blob(descriptor):
         raise InvalidManifest(
             f"the index has {descriptor.digest}, which is neither an image nor an index but "
@@ -265,11 +262,7 @@ def _child(source: Fetcher, descriptor: Descriptor) -> Tree:
 
 
 def _blob(source: Fetcher, descriptor: Descriptor) -> StoredBlob:
-    """Return a blob that an index lists.
-
-    Raises InvalidManifest for a manifest of a format that is not supported: what it refers to is
-    unknown, so a copy would not be complete.
-    """
+    """Return a blob of an index, unless it is a manifest: what that refers to is unknown."""
     if descriptor.media_type in _UNREAD:
         raise InvalidManifest(
             f"the index has {descriptor.digest}, a manifest of the type {descriptor.media_type}, "

@@ -117,11 +117,7 @@ class ArchiveEntry(Protocol):
         """
 
     def layer(self, diff_id: Digest) -> Layer:
-        """Return the file as the layer `diff_id`, to be compressed if it is not.
-
-        Raises DigestMismatch if it is known to be another layer, InvalidManifest for another kind
-        of file.
-        """
+        """Return the file as the layer `diff_id`, to be compressed if it is not."""
 
 
 @dataclass(frozen=True)
@@ -172,10 +168,7 @@ class Contents:
         return path in self._entries or path in self._links
 
     def read_files(self, blocks: Iterable[Block]) -> Iterator[TarFile]:
-        """Yield the regular files of a tar, whose names are recorded; add its links.
-
-        Raises CorruptBlob for an invalid tar, two files of one name, and too many names.
-        """
+        """Yield the regular files of a tar, whose names are recorded; add its links."""
         for entry in read_entries(blocks, needs_end=True):
             path = _entry_path(entry)
             if entry.is_directory:
@@ -216,10 +209,7 @@ class Contents:
         self._links[path] = "" if target.startswith("..") else target
 
     def find(self, path: str, referrer: str) -> ArchiveEntry:
-        """Return the file of a name, which may be a link.
-
-        Raises InvalidManifest, which says what refers to it (`referrer`).
-        """
+        """Return the file of a name, which may be a link. An error says that `referrer` has it."""
         name = normpath(path.removeprefix("./"))
         for _ in range(_MAX_LINKS):
             if name in self._entries:
@@ -241,10 +231,7 @@ class Contents:
 
 
 def _entry_path(entry: Entry) -> str:
-    """Return an entry's name as a path below the archive's root, "" for the root.
-
-    Raises CorruptBlob for a name that leads out of the archive.
-    """
+    """Return an entry's name as a path below the archive's root, "" for the root."""
     name = entry.name.decode("utf-8", "surrogateescape")
     if name.startswith("/") or ".." in name.split("/"):
         raise CorruptBlob(

@@ -95,11 +95,7 @@ def encode_manifest_json(items: Iterable[ManifestItem]) -> bytes:
 
 
 def docker_image(contents: Contents, name: str, platform: Platform | None = None) -> Image:
-    """Return an image of the archive; "" is the only one. `platform` chooses one of several.
-
-    Raises ImageNotFound if the name fits none or several, PlatformNotFound, InvalidManifest if a
-    file is missing, and DigestMismatch if a file is not what its name says.
-    """
+    """Return an image of the archive; "" is the only one. `platform` chooses one of several."""
 
     def platforms(item: ManifestItem) -> tuple[Platform, ...]:
         return (ImageConfig.parse(contents.find(item.config, MANIFEST).data()).platform,)

@@ -232,11 +232,7 @@ class PushedEntry:
         )
 
     def blob(self, descriptor: Descriptor) -> Blob:
-        """Return the file as a blob.
-
-        Raises DigestMismatch if a link led here from another blob's name, SpoolRequired if the
-        file was compressed.
-        """
+        """Return the file as a blob."""
         _check_size(self.size, descriptor)
         if self.diff_id is not None:
             raise SpoolRequired(

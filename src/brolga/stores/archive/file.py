@@ -40,8 +40,6 @@ class Archive(Images):
     `form` is `docker`, `oci` or "" to detect it. `compression`, `level` and `threads` are for
     uncompressed layers of a docker archive, which are compressed when they are pushed. The file is
     open until `close`, or until no part of the archive is in use.
-
-    Raises SourceError if it cannot be read, CorruptBlob if it is not a complete tar.
     """
 
     def __init__(

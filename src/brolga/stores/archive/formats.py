@@ -35,10 +35,7 @@ class Images:
         self.form = form
 
     def tags(self) -> tuple[str, ...]:
-        """Return the names of the images: tags, else the name of the config or the digest.
-
-        Raises InvalidManifest if the archive lacks what its form needs.
-        """
+        """Return the names of the images: tags, else the name of the config or the digest."""
         with source_errors():
             if self._is_docker:
                 images = read_manifest_json(self.contents).values()
@@ -49,8 +46,6 @@ class Images:
         """Return an image or index by its name; "" is the only one.
 
         Of several images of one name, or of all for "", `platform` chooses one.
-
-        Raises ImageNotFound, which lists the names, PlatformNotFound, InvalidManifest.
         """
         with source_errors():
             if self._is_docker:

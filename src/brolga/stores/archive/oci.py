@@ -133,10 +133,7 @@ class ArchiveLayout:
 
 
 def read_document(contents: Contents, digest: Digest, media_type: str = "") -> Manifest | Index:
-    """Read and verify a manifest or index.
-
-    Raises InvalidManifest if it is missing or not valid, DigestMismatch.
-    """
+    """Read and verify a manifest or index."""
     raw = contents.blob(digest, "the index").data()
     check_digest("a manifest", Digest.of(raw, digest.algorithm), digest)
     return parse_manifest(raw, media_type, digest.algorithm)

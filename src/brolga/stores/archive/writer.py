@@ -111,10 +111,7 @@ class Writer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Write the end of the archive, unless there was an error.
-
-        Raises LayerError if a part of it could not be written before, or nothing was pushed.
-        """
+        """Write the end of the archive, unless there was an error."""
         if error is not None:
             return
         self._check_whole()
@@ -149,10 +146,7 @@ class Writer:
                 self.push(InMemoryBlob(manifest.raw, manifest.media_type, manifest.algorithm))
 
     def exists(self, descriptor: Descriptor, tag: str = "") -> bool:
-        """Return whether a manifest was pushed.
-
-        Raises InvalidManifest for an index in Docker's form.
-        """
+        """Return whether a manifest was pushed."""
         self._check_form(descriptor.media_type)
         return descriptor.digest in self._roots and not tag
 
@@ -160,10 +154,7 @@ class Writer:
         """Return None: a new archive has no tag that another process could move."""
 
     def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
-        """Take a manifest, which is listed at the end. A name stands for its last manifest.
-
-        Raises InvalidManifest, InvalidReference for a name that Docker cannot take.
-        """
+        """Take a manifest, which is listed at the end. A name stands for its last manifest."""
         self._check_form(manifest.media_type)
         if isinstance(manifest, Index):
             self._children.update(child.digest for child in manifest.manifests)

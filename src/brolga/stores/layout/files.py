@@ -88,8 +88,7 @@ class Files(LayoutDirectory):
     def _create_if_missing(self) -> list[Path] | None:
         """Return the layout and its new parents, the innermost first; None if it existed.
 
-        Raises InvalidLayout for a directory with other files. Layouts below it do not count: a
-        registry has such directories.
+        Layouts below it are no obstacle: a registry has such directories.
         """
         if self.exists():
             self.require()

@@ -70,10 +70,7 @@ class Reachability:
         self._files = files
 
     def reachable_roots(self, index: LayoutIndex) -> LayoutIndex:
-        """Return the index without images that have no name, unless they refer to one that stays.
-
-        Raises as `reachable_digests`.
-        """
+        """Return the index without unnamed images, unless they refer to one that stays."""
         kept = {number for number, entry in enumerate(index.manifests) if name_of(entry)}
         referrers = defaultdict[Digest, set[int]](set)  # unnamed entries, by subject
         for number, entry in enumerate(index.manifests):
@@ -91,10 +88,7 @@ class Reachability:
         return index.with_entries(index.manifests[number] for number in sorted(kept))
 
     def reachable_digests(self, index: Index) -> set[Digest]:
-        """Return the digest of everything that an index refers to, at any depth.
-
-        Raises DigestMismatch for a damaged manifest, InvalidManifest for one of more than 4 MiB.
-        """
+        """Return the digest of everything that an index refers to, at any depth."""
         roots = [(entry.digest, _kind(entry.media_type)) for entry in index.manifests]
         return {digest for digest, _ in walk(roots, self._references)}
 

@@ -34,10 +34,7 @@ class LayoutIndex(Index):
     max_size: ClassVar[int] = MAX_INDEX_SIZE
 
     def with_entries(self, entries: Iterable[Descriptor]) -> Self:
-        """Return the index with other entries, which are not parsed again.
-
-        Raises InvalidManifest if it becomes larger than `max_size`.
-        """
+        """Return the index with other entries, which are not parsed again."""
         entries = tuple(entries)
         if entries == self.manifests:
             return self

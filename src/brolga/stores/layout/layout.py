@@ -98,8 +98,6 @@ class Layout:
         """Return the entry of a name: a tag, a digest, `@N` for the Nth image, "" for the only.
 
         Of several images of one name, or of all for "", `platform` chooses one.
-
-        Raises ImageNotFound, which lists the names, PlatformNotFound, InvalidLayout and more.
         """
         index = self._index()
         entries = index.candidates(name)
@@ -114,19 +112,11 @@ class Layout:
         return entries[0]
 
     def fetch_manifest(self, name: str) -> Manifest | Index:
-        """Read the manifest or index of a tag or digest.
-
-        Raises ImageNotFound for an unknown name, CorruptBlob for a missing digest, DigestMismatch,
-        InvalidManifest.
-        """
+        """Read the manifest or index of a tag or digest."""
         return read_manifest(self._files, digest_of(name) or self._entry(name).digest)
 
     def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
-        """Open a blob. Its bytes are verified while they are read.
-
-        Raises ImageNotFound for a missing digest. Reading a descriptor's blob raises
-        CorruptBlob if it is missing or has another size, DigestMismatch at the end of wrong bytes.
-        """
+        """Open a blob. Its bytes are verified while they are read."""
         if isinstance(blob, Digest):
             self._files.require()
             size = self._files.blob_size(blob)
@@ -181,11 +171,7 @@ class Layout:
             yield self
 
     def push(self, blob: Blob) -> Descriptor:
-        """Take a blob; return its descriptor. Its bytes are read if they are not there yet.
-
-        Raises DigestMismatch, CorruptBlob for wrong bytes, OSError, and what reading the blob
-        raises. Nothing is left then.
-        """
+        """Take a blob; return its descriptor. If reading its bytes fails, nothing is left."""
         with self.writing():
             try:
                 known = blob.descriptor
@@ -215,10 +201,7 @@ class Layout:
             return False  # a damaged one is written again
 
     def find(self, tag: str) -> Descriptor | None:
-        """Return what a tag stands for; None if the tag does not exist.
-
-        Raises ImageNotFound if several images have it.
-        """
+        """Return what a tag stands for; None if the tag does not exist."""
         if not self._files.exists():
             return None
         entries = (index := self._index()).candidates(tag)
@@ -227,10 +210,7 @@ class Layout:
         return entries[0] if entries else None
 
     def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
-        """Take a manifest under a tag or its digest. The children of an index need no entry.
-
-        Raises CorruptBlob if something that it refers to is missing, and OSError.
-        """
+        """Take a manifest under a tag or its digest. The children of an index need no entry."""
         with self.writing(), self._files.lock():
             if lost := self._missing(_parts(manifest)):
                 raise missing(str(lost), self.path)
@@ -253,10 +233,7 @@ class Layout:
             return entry
 
     def delete(self, name: str) -> None:
-        """Remove a tag; or, by digest or number, an image with its names. `gc` deletes its bytes.
-
-        Raises ImageNotFound.
-        """
+        """Remove a tag; or, by digest or number, an image with its names. `gc` frees its bytes."""
         with self._changing() as index:
             if name and digest_of(name) is None and not name.startswith("@"):
                 if name not in index.names:
