@@ -67,10 +67,6 @@ _LOST_ANSWER: Final = ("cut", "timeout")
 _CANONICAL: Final = "sha256"
 
 
-def _new_window(*, is_reopenable: bool) -> ReplayBuffer:  # noqa: ARG001 - the same window for both
-    return MemoryBuffer()
-
-
 @dataclass(frozen=True)
 class RegistryStore:
     """A repository of a registry, as a `store.Store`. Threads may share one.
@@ -87,7 +83,7 @@ class RegistryStore:
     repository: Repository
     connect: Callable[[], Access]
     transport: Transport
-    keep: Callable[..., ReplayBuffer] = _new_window
+    keep: Callable[..., ReplayBuffer] = lambda **_: MemoryBuffer()
     retry: Retry | None = None
     strategy: Callable[[RegistrySession], UploadStrategy] | None = None
     mounts: bool = True

@@ -31,11 +31,7 @@ if TYPE_CHECKING:
 
 # Manifests that refer to others. The last is that of image-spec 1.1.0-rc2, which was withdrawn.
 _UNREAD: Final = frozenset(
-    {
-        DOCKER_SCHEMA_1,
-        DOCKER_SCHEMA_1_SIGNED,
-        "application/vnd.oci.artifact.manifest.v1+json",
-    }
+    {DOCKER_SCHEMA_1, DOCKER_SCHEMA_1_SIGNED, "application/vnd.oci.artifact.manifest.v1+json"}
 )
 
 

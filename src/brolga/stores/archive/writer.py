@@ -43,7 +43,6 @@ from brolga.tar.writer import ARCHIVE_END, encode_file_header
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from os import PathLike
-    from types import TracebackType
     from typing import Self
 
     from brolga.spec.blob import Blob, Block
@@ -105,12 +104,7 @@ class Writer:
         """Return the writer itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         """Write the end of the archive, unless there was an error."""
         if error is not None:
             return
