@@ -121,35 +121,6 @@ class Reachability:
         return {digest for digest, _ in _find_descriptors(subject)}
 
 
-def collect_garbage(  # noqa: PLR0913 - the options of `Layout.gc`
-    files: Files,
-    index: LayoutIndex,
-    save: Callable[[LayoutIndex], None],
-    *,
-    older_than_s: float,
-    untagged: bool,
-    dry_run: bool,
-) -> GCResult:
-    """Delete what `Layout.gc` describes. The caller holds the locks; `save` writes the index."""
-    reachability = Reachability(files)
-    after = reachability.reachable_roots(index) if untagged else index
-    needed = reachability.reachable_digests(after)
-    garbage, too_recent = find_garbage(files, needed, older_than_s)
-    if not dry_run:
-        save(after)
-        garbage = {
-            path: seen for path, seen in garbage.items() if files.delete_unchanged(path, seen)
-        }
-    stale = [
-        path
-        for path in stale_files(files, older_than_s)
-        if files.delete_unlocked(path, dry_run=dry_run)
-    ]
-    unread = tuple(f"{digest}: {reason}" for digest, reason in reachability.unread.items())
-    size = sum(status.st_size for status in garbage.values())
-    return GCResult(len(garbage), size, too_recent, len(stale), unread)
-
-
 def find_garbage(
     files: Files, needed: set[Digest], older_than_s: float
 ) -> tuple[dict[Path, os.stat_result], int]:

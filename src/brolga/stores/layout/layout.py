@@ -24,7 +24,14 @@ from brolga.spec.digest import Digest
 from brolga.spec.index import Index, select_best
 from brolga.spec.mediatypes import INDEX_TYPES, MANIFEST_TYPES, NONDISTRIBUTABLE, OCI_INDEX
 from brolga.stores.layout.files import Files
-from brolga.stores.layout.gc import DEFAULT_AGE_S, GCResult, collect_garbage, walk
+from brolga.stores.layout.gc import (
+    DEFAULT_AGE_S,
+    GCResult,
+    Reachability,
+    find_garbage,
+    stale_files,
+    walk,
+)
 from brolga.stores.layout.index import LayoutIndex, name_of
 from brolga.stores.layout.reading import (
     DAMAGED,
@@ -102,7 +109,17 @@ class Layout:
         index = self._index()
         entries = index.candidates(name)
         if len(entries) > 1 and platform is not None:
-            entries = self._suited(entries, platform)
+            offers = (
+                (entry, offer)
+                for entry in entries
+                if not is_blob(entry)
+                for offer in (
+                    [entry.platform]
+                    if entry.platform
+                    else read_platforms(read_tree(self, str(entry.digest)))
+                )
+            )
+            entries = select_best(offers, platform, str(self.path))
         if not entries:
             if (digest := digest_of(name)) and self._files.blob_size(digest) is not None:
                 return self.fetch_manifest(name).descriptor
@@ -269,30 +286,23 @@ class Layout:
         self._files.require()
         with self._files.sweeping(waiting), self._files.lock(), manifest_errors(self.path):
             index = self._index()
-            return collect_garbage(
-                self._files,
-                index,
-                lambda after: self._save(index, after),
-                older_than_s=older_than_s,
-                untagged=untagged,
-                dry_run=dry_run,
+            reachability = Reachability(self._files)
+            after = reachability.reachable_roots(index) if untagged else index
+            needed = reachability.reachable_digests(after)
+            garbage, too_recent = find_garbage(self._files, needed, older_than_s)
+            if not dry_run:
+                self._save(index, after)
+                delete = self._files.delete_unchanged
+                garbage = {path: seen for path, seen in garbage.items() if delete(path, seen)}
+            scratch = sum(
+                self._files.delete_unlocked(path, dry_run=dry_run)
+                for path in stale_files(self._files, older_than_s)
             )
+        unread = tuple(f"{digest}: {reason}" for digest, reason in reachability.unread.items())
+        size = sum(status.st_size for status in garbage.values())
+        return GCResult(len(garbage), size, too_recent, scratch, unread)
 
     # --- Inside
-
-    def _suited(self, entries: Iterable[Descriptor], platform: Platform) -> tuple[Descriptor, ...]:
-        """Return the entries that suit a platform best. Raises PlatformNotFound."""
-        offers = (
-            (entry, offered)
-            for entry in entries
-            if not is_blob(entry)
-            for offered in (
-                [entry.platform]
-                if entry.platform
-                else read_platforms(read_tree(self, str(entry.digest)))
-            )
-        )
-        return select_best(offers, platform, str(self.path))
 
     def _index(self) -> LayoutIndex:
         """Read index.json; the same text is not parsed twice."""

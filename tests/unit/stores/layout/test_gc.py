@@ -21,7 +21,7 @@ from brolga.spec.index import Index
 from brolga.spec.mediatypes import OCI_INDEX, OCI_LAYER
 from brolga.stores.copy import push
 from brolga.stores.layout import GCResult, Layout
-from brolga.stores.layout import gc as gc_module
+from brolga.stores.layout import layout as layout_module
 from brolga.stores.layout.files import Files
 from brolga.stream.layer import StreamLayer
 
@@ -369,7 +369,7 @@ def test_gc_keeps_a_blob_touched_meanwhile(layout: Layout, monkeypatch: pytest.M
     old = layout.push(InMemoryBlob(b"old", OCI_LAYER))
     file = place(layout, old.digest)
     os.utime(file, (0, 0))
-    listed = gc_module.find_garbage
+    listed = layout_module.find_garbage
 
     def committed(*arguments: Any) -> object:
         found = listed(*arguments)
@@ -377,7 +377,7 @@ def test_gc_keeps_a_blob_touched_meanwhile(layout: Layout, monkeypatch: pytest.M
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(gc_module, "find_garbage", committed)
+        patched.setattr(layout_module, "find_garbage", committed)
         assert layout.gc() == NOTHING
     assert file.exists()
 
