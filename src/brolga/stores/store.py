@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol, cast, runtime_check
 
 from brolga.errors import InvalidManifest, LayerError, NotComputed, excerpt
 from brolga.images import Image, ImageIndex, StoredBlob
-from brolga.images.index import is_blob
+from brolga.images.index import is_blob, read_platforms
 from brolga.spec.index import Index
 from brolga.spec.mediatypes import DOCKER_SCHEMA_1, DOCKER_SCHEMA_1_SIGNED
 
@@ -198,6 +198,15 @@ def open_image(manifest: Manifest, blob: Callable[..., Blob]) -> Image:
     )
     image = Image(manifest, blob(manifest.config), layers)
     return image
+
+
+def offered_platforms(
+    entry: Descriptor, load: Callable[[Descriptor], Tree]
+) -> tuple[Platform, ...]:
+    """Return the platforms of an entry of index.json, which `load` reads if it does not say."""
+    if is_blob(entry):
+        return ()
+    return (entry.platform,) if entry.platform else read_platforms(load(entry))
 
 
 def complete_manifest(tree: Tree) -> Manifest | Index:

@@ -14,10 +14,9 @@ from brolga.errors import CorruptBlob, InvalidManifest, SourceError
 from brolga.images import Image
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
-from brolga.spec.mediatypes import detect_compression
 from brolga.stores.archive.contents import Contents, blob_path, source_errors
 from brolga.stores.archive.entries import CompressionOptions, FileRange, OpenFile
-from brolga.stores.archive.formats import Images, whole_is_compressed
+from brolga.stores.archive.formats import Images, check_not_compressed
 from brolga.stores.archive.oci import read_document
 from brolga.stores.names import digest_of
 
@@ -104,8 +103,7 @@ class Archive(Images):
         if not stat.S_ISREG(status.st_mode):
             raise SourceError("the archive is not a regular file: it cannot be read in place")
         size = status.st_size
-        if (name := detect_compression(bytes(self._file.read_at(min(4, size), 0)))) != "none":
-            raise whole_is_compressed(name)
+        check_not_compressed(bytes(self._file.read_at(min(4, size), 0)))
         for file in self.contents.read_files(_Skipping(self._file, size)):
             if file.is_duplicate:
                 continue

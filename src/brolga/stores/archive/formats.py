@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from brolga.disk.layout import INDEX_FILE
 from brolga.errors import CorruptBlob, InvalidManifest
+from brolga.spec.mediatypes import detect_compression
 from brolga.stores.archive.contents import source_errors
 from brolga.stores.archive.docker import MANIFEST, docker_image, read_manifest_json
 from brolga.stores.archive.oci import ArchiveLayout
@@ -75,6 +76,7 @@ def check_form(form: str) -> None:
         raise ValueError(f"an archive's form is docker, oci or empty, not {form!r}")
 
 
-def whole_is_compressed(name: str) -> CorruptBlob:
-    """Return the error for an archive that is in gzip or zstd itself."""
-    return CorruptBlob(f"the archive is compressed as a whole: stream it out of `{name} -dc`")
+def check_not_compressed(head: bytes) -> None:
+    """Raise CorruptBlob if an archive that begins with `head` is in gzip or zstd itself."""
+    if (name := detect_compression(head)) != "none":
+        raise CorruptBlob(f"the archive is compressed as a whole: stream it out of `{name} -dc`")

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from brolga.disk.layout import FULL_NAME, INDEX_FILE, LAYOUT_FILE, REF_NAME
 from brolga.errors import InvalidManifest, excerpt
 from brolga.images import ImageIndex, InMemoryBlob, StoredBlob
-from brolga.images.index import is_blob, read_platforms
+from brolga.images.index import is_blob
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index, parse_manifest
 from brolga.spec.json import Members, decode, read_string
 from brolga.spec.mediatypes import NONDISTRIBUTABLE
 from brolga.stores.archive.contents import Names, blob_path, check_digest, choose, source_errors
-from brolga.stores.store import open_image
+from brolga.stores.store import offered_platforms, open_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,18 +58,12 @@ class ArchiveLayout:
         `platform` chooses one of several. Raises ImageNotFound if the name fits none or several,
         PlatformNotFound, and InvalidManifest if a blob is missing.
         """
-        digest = choose(self._offered(), name, self._platforms, platform)
-        return self.load(self._entry(digest))
+        entries = {entry.digest: entry for entry in reversed(self._index.manifests)}
 
-    def _entry(self, digest: Digest) -> Descriptor:
-        return next(entry for entry in self._index.manifests if entry.digest == digest)
+        def platforms(digest: Digest) -> tuple[Platform, ...]:
+            return offered_platforms(entries[digest], self.load)
 
-    def _platforms(self, digest: Digest) -> tuple[Platform, ...]:
-        """Return the platforms of an image or index."""
-        entry = self._entry(digest)
-        if is_blob(entry):
-            return ()
-        return (entry.platform,) if entry.platform else read_platforms(self.load(entry))
+        return self.load(entries[choose(self._offered(), name, platforms, platform)])
 
     def load(self, descriptor: Descriptor) -> Tree:
         """Return the image or index of a descriptor. All blobs of an image must exist."""

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 from brolga.disk.layout import INDEX_FILE, LAYOUT_FILE
 from brolga.errors import CorruptBlob, InvalidManifest, SourceError
 from brolga.spec.json import MAX_SIZE
-from brolga.spec.mediatypes import detect_compression
 from brolga.stores.archive.contents import ArchiveLimits, Contents, document_too_large
 from brolga.stores.archive.docker import MANIFEST
 from brolga.stores.archive.entries import (
@@ -25,7 +24,7 @@ from brolga.stores.archive.entries import (
     IgnoredEntry,
     PushedEntry,
 )
-from brolga.stores.archive.formats import Images, check_form, whole_is_compressed
+from brolga.stores.archive.formats import Images, check_form, check_not_compressed
 from brolga.stream.compression import BLOCK_SIZE
 from brolga.stream.sources import open_source
 from brolga.stream.spool import spool_factory
@@ -128,8 +127,7 @@ class _SourceBlocks:
             raise StopIteration
         if self._is_first:
             self._is_first = False
-            if (name := detect_compression(bytes(block[:4]))) != "none":
-                raise whole_is_compressed(name)
+            check_not_compressed(bytes(block[:4]))
         return block
 
 

@@ -111,8 +111,8 @@ class Writer:
         self._check_whole()
         if not self._roots:
             raise LayerError("the archive is broken: no image was put into it")
-        for path, content in self._files():
-            self._write_file(path, len(content), [content])
+        path, content = self._list_images()
+        self._write_file(path, len(content), [content])
         self._write(ARCHIVE_END)
         with self._named():
             self._out.flush()
@@ -251,31 +251,28 @@ class Writer:
                 raise
             raise OSError(error.errno, error.strerror, self._where) from error
 
-    def _files(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the files that list the images."""
-        if self._form == "docker":
-            images = (self._saved(root, names) for root, names in self._listed())
-            yield MANIFEST, encode_manifest_json(images)
-        else:
-            index = Index.new(
-                replace(root.descriptor, annotations={REF_NAME: name} if name else {})
-                for root, names in self._listed()
-                for name in names or ("",)
-            )
-            yield INDEX_FILE, index.raw
+    def _list_images(self) -> tuple[str, bytes]:
+        """Return the path and bytes of the file that lists the images.
 
-    def _listed(self) -> Iterator[tuple[Manifest | Index, tuple[str, ...]]]:
-        """Yield what the archive lists, with its names: a child of an index for its name alone."""
+        A child of an index is listed only if it has a name.
+        """
+        items: list[ManifestItem] = []
+        entries: list[Descriptor] = []
         for digest, root in self._roots.items():
-            given = [name for name, named in self._names.items() if name and named == digest]
-            if given or digest not in self._children:
-                yield root, tuple(given or filter(None, [self._name]))
-
-    def _saved(self, root: Manifest | Index, names: tuple[str, ...]) -> ManifestItem:
-        """Return the entry of an image in manifest.json."""
-        assert isinstance(root, Manifest)  # noqa: S101 - an index was refused
-        layers = tuple(self._paths[layer.digest] for layer in root.layers)
-        return ManifestItem(self._paths[root.config.digest], names, layers)
+            names = [name for name, target in self._names.items() if name and target == digest]
+            if not names and digest in self._children:
+                continue
+            names = names or list(filter(None, [self._name]))
+            if self._form == "docker" and isinstance(root, Manifest):
+                layers = tuple(self._paths[layer.digest] for layer in root.layers)
+                items.append(ManifestItem(self._paths[root.config.digest], tuple(names), layers))
+            else:
+                for name in names or [""]:
+                    annotations = {REF_NAME: name} if name else {}
+                    entries.append(replace(root.descriptor, annotations=annotations))
+        if self._form == "docker":
+            return MANIFEST, encode_manifest_json(items)
+        return INDEX_FILE, Index.new(entries).raw
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from brolga.errors import (
     NotComputed,
 )
 from brolga.images import BlockStream, ImageIndex, InMemoryBlob, StoredBlob
-from brolga.images.index import is_blob, read_platforms
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index, select_best
@@ -41,7 +40,7 @@ from brolga.stores.layout.reading import (
     read_manifest,
 )
 from brolga.stores.names import digest_of
-from brolga.stores.store import read_tree, verified_blocks
+from brolga.stores.store import offered_platforms, read_tree, verified_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -112,12 +111,7 @@ class Layout:
             offers = (
                 (entry, offer)
                 for entry in entries
-                if not is_blob(entry)
-                for offer in (
-                    [entry.platform]
-                    if entry.platform
-                    else read_platforms(read_tree(self, str(entry.digest)))
-                )
+                for offer in offered_platforms(entry, self._load)
             )
             entries = select_best(offers, platform, str(self.path))
         if not entries:
@@ -146,13 +140,13 @@ class Layout:
 
     def tree(self, name: str = "", platform: Platform | None = None) -> Tree:
         """Return the image or index of a name, as `resolve` finds it. No blob is read yet."""
-        return read_tree(self, str(self._entry(name, platform).digest))
+        return self._load(self._entry(name, platform))
 
     def whole(self) -> ImageIndex:
         """Return all its images as one index: index.json, byte for byte."""
         return ImageIndex(
             self._index(),
-            lambda child: read_tree(self, str(child.digest)),
+            self._load,
             _open=lambda child: StoredBlob(child, lambda: self.fetch_blob(child), is_verified=True),
         )
 
@@ -303,6 +297,9 @@ class Layout:
         return GCResult(len(garbage), size, too_recent, scratch, unread)
 
     # --- Inside
+
+    def _load(self, entry: Descriptor) -> Tree:
+        return read_tree(self, str(entry.digest))
 
     def _index(self) -> LayoutIndex:
         """Read index.json; the same text is not parsed twice."""
