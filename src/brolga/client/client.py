@@ -326,10 +326,7 @@ class Client:
         return location.pin(named, store.tag(place.identifier, tag).digest)
 
     def delete(self, place: ImageRef | str) -> None:
-        """Delete a manifest by digest, or a tag if the registry supports that.
-
-        A layout's blobs stay until `Layout.gc`.
-        """
+        """Delete a manifest by digest, or a tag. A layout keeps its blobs until `Layout.gc`."""
         place = location.parse_image_ref(place)
         self._stores.open(place, "delete").delete(place.identifier)
 

@@ -125,10 +125,7 @@ class Registries:
     # --- Registries
 
     def check_login(self, registry: str, credentials: Credentials) -> bool:
-        """Check credentials with a registry; return whether it requires authentication.
-
-        Raises Unauthorized or Denied if they are refused.
-        """
+        """Return whether a registry requires authentication. Raises Unauthorized, Denied."""
         session = self.ping(Repository(registry, "any"), credentials)
         return self.transport.run(check_login(session))
 
@@ -137,7 +134,7 @@ class Registries:
     ) -> str:
         """Return the Authorization header for `actions` in a repository, and to pull from others.
 
-        It holds a secret; it is empty if the registry requires none. Raises Unauthorized, Denied.
+        It holds a secret; it is empty if the registry requires none.
         """
         access = self.access(_parsed(repository), actions, *map(_parsed, also))
         return self.transport.run(access.registry.authorize(access.scope, Timeout.DEFAULT))
@@ -164,10 +161,7 @@ class Registries:
     def open(
         self, repository: Repository, actions: str = "pull", *also: Repository, uploads: int = 1
     ) -> RegistryStore:
-        """Return a repository as a store, for `actions` in it, and to pull from others.
-
-        `uploads` is how many blobs will be pushed at a time.
-        """
+        """Return a repository as a store, which will push `uploads` blobs at a time."""
         return RegistryStore(
             repository,
             partial(self.access, repository, actions, *also),
@@ -181,10 +175,7 @@ class Registries:
     def open_target(
         self, repository: Repository, mount_sources: Collection[Repository | None]
     ) -> RegistryStore:
-        """Return a repository to push to, which may mount blobs from some others.
-
-        Raises Unauthorized, Denied.
-        """
+        """Return a repository to push to, which may mount blobs from some others."""
         near = {
             source for source in mount_sources if source and source.registry == repository.registry
         } - {repository}

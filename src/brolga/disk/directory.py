@@ -120,10 +120,7 @@ class Directory:
         return new
 
     def open(self, path: Path, flags: int = os.O_RDONLY) -> int:
-        """Open a regular file; a new file has mode 666.
-
-        A file that has a second name is not opened for writing.
-        """
+        """Open a regular file; a new one has mode 666. One with two names cannot be written."""
         with self.opened(path.parent) as directory:
             try:
                 descriptor = os.open(path.name, flags | _SAFE, 0o666, dir_fd=directory)

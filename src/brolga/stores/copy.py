@@ -58,8 +58,7 @@ def push(  # noqa: PLR0913 - what goes where, and what is taken for granted
     What the target has already is not sent. With `verify_existing`, every blob is checked, also
     below a manifest that is there. `expected` is what the tag must stand for until the end.
 
-    Raises what reading the layers and pushing raise: the first failure, after everything else was
-    stopped; InvalidManifest for a tree that is too deep, TagConflict.
+    Raises the first failure, after everything else was stopped; TagConflict.
     """
     if expected is None and not verify_existing and _is_up_to_date(target, tree, name):
         return tree.descriptor
@@ -192,10 +191,7 @@ def _subject(tree: Tree) -> Descriptor | None:
 
 
 def _layers(tree: Tree) -> Iterator[Blob]:
-    """Yield the layers of an image, or the blobs that an index lists.
-
-    Foreign ones stay where they are.
-    """
+    """Yield the layers of an image, or the blobs of an index, except for foreign ones."""
     for layer in tree.layers if isinstance(tree, Image) else tree.blobs:
         try:
             media_type = layer.descriptor.media_type
@@ -335,10 +331,7 @@ def _run_tasks(
 
 
 def _join(workers: Iterable[threading.Thread], stop: Stop) -> None:
-    """Wait for the threads that were started. If that is interrupted, ask them to stop once more.
-
-    It waits in slices: see `brolga.stream.worker`.
-    """
+    """Wait for the threads, in slices. If that is interrupted, ask them to stop once more."""
     try:
         for worker in workers:
             while worker.is_alive():

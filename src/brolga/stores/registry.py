@@ -209,8 +209,7 @@ class RegistryStore:
     def delete(self, name: str) -> None:
         """Delete a manifest by digest, or a tag if the registry supports that.
 
-        A manifest is also removed from its subject's referrers tag, in a registry without the
-        referrers API. Raises NotFound, RegistryError (distribution-spec, Deleting manifests).
+        A manifest is also removed from its subject's referrers tag, in a registry without the API.
         """
         is_digest = ":" in name
         subject = self.fetch_manifest(name).subject if is_digest else None

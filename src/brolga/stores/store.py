@@ -47,16 +47,10 @@ class Fetcher(HasMountSource, Protocol):
     """A store that returns manifests and blobs, as often as needed. Threads may share one."""
 
     def fetch_manifest(self, name: str) -> Manifest | Index:
-        """Read the manifest or index of a tag or digest.
-
-        Raises NotFound; ImageNotFound or CorruptBlob if the store is on this machine.
-        """
+        """Read the manifest or index of a tag or digest. Raises NotFound or ImageNotFound."""
 
     def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
-        """Open a blob. Its bytes are verified while they are read.
-
-        Raises, here or later, NotFound, or CorruptBlob if the store is on this machine.
-        """
+        """Open a blob. Its bytes are verified while they are read."""
 
 
 class ReadStore(HasMountSource, Protocol):

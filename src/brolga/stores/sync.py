@@ -101,8 +101,7 @@ class Copier:
 def match_tags(store: ReadStore, platform: Platform | None, *, keep_names: bool) -> dict[str, str]:
     """Return for each tag that a copy of all images makes, the name that has it in `store`.
 
-    `platform` chooses one of several images of one name, which are an error without it. If
-    `keep_names`, each name becomes a tag as it is.
+    `platform` chooses one of several images of one name. If `keep_names`, each name is a tag.
     """
     if isinstance(store, ChecksTags):
         store.check_tags(unique=platform is None)
@@ -116,8 +115,7 @@ def tags_of(names: Iterable[str], tree: Callable[[str], Tree]) -> dict[str, str]
     """Return for each tag the name that has it; `tree` reads the image of a name.
 
     Of a name like `example.com/app:v1` the tag counts. An image that is named by its file or digest
-    has none. Raises InvalidReference for two images with one tag, and for an invalid name,
-    ImageNotFound if there are images but no tag.
+    has none. Raises InvalidReference for two images with one tag, ImageNotFound for no tag.
     """
     names = list(names)
     name_by_tag: dict[str, str] = {}
@@ -156,7 +154,7 @@ def read_referrers(source: Store, tree: Tree) -> Iterator[Tree]:
     """Yield what refers to a tree, to its children, and to its referrers; each once.
 
     The list of referrers is the registry's word alone. It may name a manifest as its own referrer,
-    or ever more of them. Raises InvalidManifest if that is too deep, and what reading raises.
+    or ever more of them: then InvalidManifest is raised.
     """
     todo: list[tuple[Tree, int]] = [(tree, 0)]
     seen = {tree.digest}

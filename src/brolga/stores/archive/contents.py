@@ -111,10 +111,7 @@ class ArchiveEntry(Protocol):
         """Return the bytes of a document. Raises InvalidManifest if it is too large."""
 
     def blob(self, descriptor: Descriptor) -> Blob:
-        """Return the file as a blob, byte for byte. Raises InvalidManifest if its size differs.
-
-        Wrong bytes raise DigestMismatch when they are read.
-        """
+        """Return the file as a blob, byte for byte. Raises InvalidManifest if its size differs."""
 
     def layer(self, diff_id: Digest) -> Layer:
         """Return the file as the layer `diff_id`, to be compressed if it is not."""
@@ -242,10 +239,7 @@ def _entry_path(entry: Entry) -> str:
 
 
 def detect_kind(head: bytes) -> str:
-    """Return the kind of a file by its first 512 bytes: json, tar, gzip, zstd or other.
-
-    An empty tar is 512 zeros.
-    """
+    """Return the kind of a file by its first 512 bytes: json, tar, gzip, zstd or other."""
     compression = detect_compression(head[:4])
     if compression != "none":
         return compression
@@ -307,8 +301,7 @@ def choose(
     """Return the image of a name: `@N` is the Nth image, "" the only one.
 
     A name may be cut before a slash, if that is unambiguous, and `:latest` may be left out. Of
-    several images, `platform` chooses one by the `platforms` of each. Raises PlatformNotFound, and
-    ImageNotFound, which lists the names.
+    several images, `platform` chooses one by the `platforms` of each.
     """
     if (number := number_of(name)) is not None and number < len(offered):
         return list(offered)[number]
@@ -336,10 +329,7 @@ def choose(
 
 
 def check_digest(what: str, actual: Digest, expected: Digest, how: str = "") -> None:
-    """Raise DigestMismatch if a part of an archive has another digest than it should have.
-
-    `how` says what was done to the part before it was hashed.
-    """
+    """Raise DigestMismatch if a part of an archive, hashed after `how`, has another digest."""
     if actual != expected:
         raise DigestMismatch(
             f"{what} of the archive is {actual}{how}, but {expected} was expected",

@@ -78,11 +78,7 @@ class Archive(Images):
         self._file.close()
 
     def fetch_manifest(self, name: str) -> Manifest | Index:
-        """Read the manifest or index of a name or digest.
-
-        Raises InvalidManifest if there is none, NotComputed for an image of a docker archive
-        whose layers are not compressed yet.
-        """
+        """Read a manifest or index. Raises NotComputed if its layers are not compressed yet."""
         if (digest := digest_of(name)) and blob_path(digest) in self.contents:
             with source_errors():
                 return read_document(self.contents, digest)

@@ -44,10 +44,7 @@ class Images:
             return ArchiveLayout(self.contents).names
 
     def tree(self, name: str = "", platform: Platform | None = None) -> Tree:
-        """Return an image or index by its name; "" is the only one.
-
-        Of several images of one name, or of all for "", `platform` chooses one.
-        """
+        """Return the image or index of a name; of several, the one for `platform`."""
         with source_errors():
             if self._is_docker:
                 return docker_image(self.contents, name, platform)

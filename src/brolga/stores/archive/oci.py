@@ -53,11 +53,7 @@ class ArchiveLayout:
         return tuple(dict.fromkeys(shown))
 
     def tree(self, name: str, platform: Platform | None = None) -> Tree:
-        """Return an image or index by its name or digest; "" is the only one.
-
-        `platform` chooses one of several. Raises ImageNotFound if the name fits none or several,
-        PlatformNotFound, and InvalidManifest if a blob is missing.
-        """
+        """Return an image or index by its name or digest. `platform` chooses one of several."""
         entries = {entry.digest: entry for entry in reversed(self._index.manifests)}
 
         def platforms(digest: Digest) -> tuple[Platform, ...]:

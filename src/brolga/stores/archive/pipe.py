@@ -76,13 +76,7 @@ class ArchiveStream:
         self._limits = limits or ArchiveLimits()
 
     def stream_into(self, target: WriteStore) -> Images:
-        """Push every blob to `target` while reading; return the images.
-
-        Their blobs are `PushedBlob`s, which `copy.push(target, tree, tag)` does not push again.
-
-        Raises CorruptBlob if it is not a complete tar, DigestMismatch for wrong bytes,
-        InvalidManifest for a wrong document or a missing file, SourceError, and as `target`.
-        """
+        """Push every blob to `target` while reading; return the images, of `PushedBlob`s."""
         spool = spool_factory(self._spool)
         with self._open() as source, closing(open_source(source, BLOCK_SIZE)) as opened:
             blocks = _SourceBlocks(opened)

@@ -66,13 +66,8 @@ class Writer:
     image gives the same bytes only if its blobs come in one order: see `is_serial`.
 
     Use it in a `with` statement: its end writes the documents and the end of the tar, unless there
-    was an error. `out` is not closed.
-
-    A layer whose size is unknown before it was read needs `spool`: a directory, or True for the
-    system's, for a file without a name that it is written to first. `where` is what an OSError
-    calls `out`.
-
-    Raises ValueError for another form, InvalidReference for a name that Docker cannot take.
+    was an error. `out` is not closed; `where` is its name in an OSError. A layer whose size is
+    unknown before it was read needs a `spool`: a directory, or True for the system's.
     """
 
     is_serial: Final = True
@@ -118,11 +113,7 @@ class Writer:
             self._out.flush()
 
     def push(self, blob: Blob) -> Descriptor:
-        """Write a blob if it is not there yet; return its descriptor.
-
-        Raises LayerError for a stream without a spool, DigestMismatch and SourceError for a blob
-        that is not what it says, and what reading it raises.
-        """
+        """Write a blob if it is not there yet; return its descriptor."""
         try:
             descriptor = blob.descriptor
         except NotComputed:
@@ -252,10 +243,7 @@ class Writer:
             raise OSError(error.errno, error.strerror, self._where) from error
 
     def _list_images(self) -> tuple[str, bytes]:
-        """Return the path and bytes of the file that lists the images.
-
-        A child of an index is listed only if it has a name.
-        """
+        """Return the path and the bytes of the file that lists the images."""
         items: list[ManifestItem] = []
         entries: list[Descriptor] = []
         for digest, root in self._roots.items():
@@ -283,10 +271,7 @@ def open_writer(
     *,
     spool: SpoolChoice = False,
 ) -> Iterator[Writer]:
-    """Open an archive for writing: a file, or stdout if `path` is `-`.
-
-    A file takes its place when it is complete (`atomic_file`). Raises OSError, and as `Writer`.
-    """
+    """Open an archive for writing: a file, replaced as by `atomic_file`, or stdout for `-`."""
     if path == "-":
         if sys.stdout is None or sys.stdout.closed:
             raise OSError(errno.EBADF, "cannot write the archive", "stdout")

@@ -88,7 +88,7 @@ class Files(LayoutDirectory):
     def _create_if_missing(self) -> list[Path] | None:
         """Return the layout and its new parents, the innermost first; None if it existed.
 
-        Layouts below it are no obstacle: a registry has such directories.
+        Layouts may be below it: a registry has such directories.
         """
         if self.exists():
             self.require()
@@ -119,11 +119,7 @@ class Files(LayoutDirectory):
                     directory.rmdir()
 
     def write_blocks(self, blocks: Iterable[Block], path: Callable[[int], Path]) -> None:
-        """Write a file and move it to its path, atomically.
-
-        `path` is called with the size after the last block. If it or `blocks` raises, nothing is
-        left.
-        """
+        """Write a file, atomically. `path` is called with its size, after the last block."""
         with self.temporary_file() as file:
             for block in blocks:
                 file.write(block)
@@ -160,10 +156,7 @@ class Files(LayoutDirectory):
         return self.tree.unlink(path)
 
     def delete_unlocked(self, path: Path, *, dry_run: bool) -> bool:
-        """Delete a temporary file unless another process holds it. Return whether it is deleted.
-
-        With `dry_run`, return whether it would be.
-        """
+        """Delete a file that no process has locked; return whether it is, or would be, deleted."""
         try:
             descriptor = self.tree.open(path)
         except (OSError, InvalidLayout):  # deleted meanwhile, or a link

@@ -101,10 +101,7 @@ class Layout:
         return self.fetch_manifest(str(self._entry(name, platform).digest)).descriptor
 
     def _entry(self, name: str, platform: Platform | None = None) -> Descriptor:
-        """Return the entry of a name: a tag, a digest, `@N` for the Nth image, "" for the only.
-
-        Of several images of one name, or of all for "", `platform` chooses one.
-        """
+        """Return the entry of a name: a tag, a digest, `@N` for the Nth image, "" for the only."""
         index = self._index()
         entries = index.candidates(name)
         if len(entries) > 1 and platform is not None:
@@ -151,10 +148,7 @@ class Layout:
         )
 
     def referrers(self, digest: Digest, artifact_type: str = "") -> tuple[Descriptor, ...]:
-        """Return the manifests in index.json whose subject is `digest`.
-
-        A manifest that cannot be read is ignored with a warning.
-        """
+        """Return the manifests of index.json whose subject is `digest`; warn of unreadable ones."""
         referring = {}
         for entry in self._index().manifests:
             if entry.media_type not in MANIFEST_TYPES | INDEX_TYPES:
@@ -198,10 +192,7 @@ class Layout:
             return blob.descriptor
 
     def exists(self, descriptor: Descriptor, tag: str = "") -> bool:
-        """Return whether a manifest is listed, and everything that it refers to is there.
-
-        With `tag`, return whether that stands for it.
-        """
+        """Return whether a manifest is listed (as `tag`), and all that it refers to is there."""
         if not self._files.exists():
             return False
         if tag and {entry.digest for entry in self._index().candidates(tag)} != {descriptor.digest}:
@@ -272,10 +263,8 @@ class Layout:
         refer to it. With `untagged`, images without a name are deleted as well, except those that
         refer to one that is kept. With `dry_run` nothing is deleted.
 
-        If a manifest cannot be read, everything that it mentions is kept (`GCResult.unread`).
-
-        Raises ImageNotFound, InvalidLayout, and DigestMismatch or InvalidManifest if a manifest is
-        damaged or larger than 4 MiB: what it refers to is unknown.
+        If a manifest cannot be parsed, all that it mentions is kept (`GCResult.unread`); a damaged
+        one is an error, because what it refers to is unknown.
         """
         self._files.require()
         with self._files.sweeping(waiting), self._files.lock(), manifest_errors(self.path):
