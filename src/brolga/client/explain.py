@@ -50,7 +50,7 @@ class Explanation:
         return asdict(self)
 
 
-def explained(
+def explain_push(
     transport: Transport,
     registry: RegistrySession,
     repository: Repository,

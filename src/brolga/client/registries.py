@@ -141,13 +141,13 @@ class Registries:
 
     def explain(self, repository: Repository | str) -> Explanation:
         """Return how a repository would be pushed to. The registry is asked; nothing is changed."""
-        from brolga.client.explain import explained
+        from brolga.client.explain import explain_push
 
         repository = _parsed(repository)
         registry = self.registry_for(repository)
         credentials = self.credentials_for(repository)
         strategy = self.uploads.strategy(repository, registry)
-        return explained(self.transport, registry, repository, credentials, strategy)
+        return explain_push(self.transport, registry, repository, credentials, strategy)
 
     def catalog(self, registry: str) -> Iterator[str]:
         """Yield the repositories of a registry page by page, by docker's catalog API."""

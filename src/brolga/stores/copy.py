@@ -252,19 +252,19 @@ def _check(stop: Stop) -> None:
         raise _Stopped("given up: another part of the push failed")
 
 
+@dataclass(frozen=True)
 class _CancellableBlob:
     """A blob that is streamed, and can be cancelled."""
 
-    def __init__(self, blob: Blob, stop: Stop) -> None:
-        self.blob = blob
-        self._stop = stop
+    blob: Blob
+    stop: Stop
 
     @property
     def descriptor(self) -> Descriptor:
         return self.blob.descriptor
 
     def open(self) -> _CancellableStream:
-        return _CancellableStream(self.blob.open(), self._stop)
+        return _CancellableStream(self.blob.open(), self.stop)
 
 
 class _CancellableStream(BlockReader):

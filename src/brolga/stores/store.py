@@ -237,7 +237,7 @@ def _tree(source: Fetcher, document: Manifest | Index) -> Tree:
         return ImageIndex(
             document, partial(_child, source), source.mount_source, _open=partial(_blob, source)
         )
-    return open_image(document, partial(_stored_blob, source))
+    return open_image(document, partial(stored_blob, source))
 
 
 def _child(source: Fetcher, descriptor: Descriptor) -> Tree:
@@ -268,11 +268,12 @@ def _blob(source: Fetcher, descriptor: Descriptor) -> StoredBlob:
             "which is deprecated: it cannot be read or copied",
             hint="leave it out with brolga index filter",
         )
-    return _stored_blob(source, descriptor)
+    return stored_blob(source, descriptor)
 
 
-def _stored_blob(
+def stored_blob(
     source: Fetcher, descriptor: Descriptor, diff_id_of: Callable[[], Digest] | None = None
 ) -> StoredBlob:
+    """Return a blob of a store that verifies what it reads."""
     opener = partial(source.fetch_blob, descriptor)
     return StoredBlob(descriptor, opener, source.mount_source, diff_id_of, is_verified=True)

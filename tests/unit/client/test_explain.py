@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from tests.protocol.driver import REPOSITORY, USER, Answer, drive
 
-from brolga.client.explain import explained
+from brolga.client.explain import explain_push
 from brolga.errors import TransportError
 from brolga.protocol import Flow, RegistrySession, Request, Response, identify_registry
 
@@ -45,7 +45,7 @@ def explain(
     registry = RegistrySession(f"https://{host}", credentials, ping_headers=shows or {})
     driver = Driver(answer or Response(404))
     style = identify_registry(registry.host, registry.ping_headers).strategy.override(wish)
-    said = explained(cast("Transport", driver), registry, REPOSITORY, credentials, style)
+    said = explain_push(cast("Transport", driver), registry, REPOSITORY, credentials, style)
     assert {request.method for request in driver.calls} == {"GET"}
     return said
 

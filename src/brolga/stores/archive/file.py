@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import CorruptBlob, InvalidManifest, SourceError
@@ -60,7 +61,7 @@ class Archive(Images):
         self._file = OpenFile(fd)
         try:
             with source_errors():
-                self._scan(os.fstat(fd))
+                self._read_headers(os.fstat(fd))
         except BaseException:
             self.close()
             raise
@@ -95,7 +96,7 @@ class Archive(Images):
             blob = Descriptor("application/octet-stream", digest, section.size)
         return section.blob(blob).open()
 
-    def _scan(self, status: os.stat_result) -> None:
+    def _read_headers(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
             raise SourceError("the archive is not a regular file: it cannot be read in place")
         size = status.st_size
@@ -111,21 +112,21 @@ class Archive(Images):
                 self._blobs[file.digest] = section
 
 
+@dataclass
 class _Skipping:
     """The blocks of a file, and a way to go on further behind."""
 
-    def __init__(self, file: OpenFile, size: int) -> None:
-        self._file = file
-        self._size = size
-        self._at = 0
+    file: OpenFile
+    size: int
+    position: int = 0
 
     def __iter__(self) -> Iterator[memoryview]:
-        while self._at < self._size:
-            start, self._at = self._at, min(self._at + _BLOCK_SIZE, self._size)
-            yield self._file.read_at(self._at - start, start)
+        while self.position < self.size:
+            start, self.position = self.position, min(self.position + _BLOCK_SIZE, self.size)
+            yield self.file.read_at(self.position - start, start)
 
     def skip(self, size: int) -> None:
-        """Go on `size` bytes further behind. Raises CorruptBlob where the file ends before."""
-        self._at += size
-        if self._at > self._size:
-            raise CorruptBlob(f"the tar is cut short: {self._at - self._size} bytes are missing")
+        """Go on `size` bytes further behind. Raises CorruptBlob if the file ends before."""
+        self.position += size
+        if (missing := self.position - self.size) > 0:
+            raise CorruptBlob(f"the tar is cut short: {missing} bytes are missing")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from brolga.disk.layout import INDEX_FILE, LAYOUT_FILE
@@ -144,24 +144,21 @@ class _EntryBlocks:
         return self
 
     def next_block(self, timeout_s: float) -> memoryview | None:
-        self._blocks.timeout_s = timeout_s
-        try:
-            return self._next()
-        finally:
-            self._blocks.timeout_s = _WAIT_S
-
-    def _next(self) -> memoryview | None:
         if not self._filled:
             self._block = memoryview(bytearray(self._size))
-        while self._filled < self._size:
-            piece = self._rest or next(self._data, self._end)
-            if piece is self._end:
-                break
-            if not piece:
-                return None
-            count = min(len(piece), self._size - self._filled)
-            self._block[self._filled : self._filled + count] = piece[:count]
-            self._filled, self._rest = self._filled + count, piece[count:]
+        self._blocks.timeout_s = timeout_s
+        try:
+            while self._filled < self._size:
+                piece = self._rest or next(self._data, self._end)
+                if piece is self._end:
+                    break
+                if not piece:
+                    return None
+                count = min(len(piece), self._size - self._filled)
+                self._block[self._filled : self._filled + count] = piece[:count]
+                self._filled, self._rest = self._filled + count, piece[count:]
+        finally:
+            self._blocks.timeout_s = _WAIT_S
         block, self._filled = self._block[: self._filled], 0
         return block
 
@@ -169,36 +166,30 @@ class _EntryBlocks:
         """Leave the pipe open: more entries follow."""
 
 
+@dataclass
 class _Receiver:
-    """Turns each entry of an archive into an ArchiveEntry, and pushes the blobs."""
+    """Turns each file of an archive into an ArchiveEntry, and pushes the blobs."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what an archive is read from and pushed to
-        self,
-        blocks: _SourceBlocks,
-        target: WriteStore,
-        form: str,
-        compression: CompressionOptions,
-        spool: Spool | None,
-        limits: ArchiveLimits,
-    ) -> None:
-        self.contents = Contents(limits)
-        self._blocks = blocks
-        self._target = target
-        self._form = form
-        self._compression = compression
-        self._spool = spool
-        self._limits = limits
-        self._free = {  # bytes
-            "unnamed": limits.unnamed_json,
-            "manifest": limits.manifests,
-            "other": limits.other_json,
-        }
+    blocks: _SourceBlocks
+    target: WriteStore
+    form: str
+    compression: CompressionOptions
+    spool: Spool | None
+    limits: ArchiveLimits
+
+    def __post_init__(self) -> None:
+        self.contents = Contents(self.limits)
         self._documents = 0
+        self._free = {  # bytes
+            "unnamed": self.limits.unnamed_json,
+            "manifest": self.limits.manifests,
+            "other": self.limits.other_json,
+        }
 
     def receive(self) -> None:
         """Read the archive to its end."""
         try:
-            for file in self.contents.read_files(self._blocks):
+            for file in self.contents.read_files(self.blocks):
                 if file.is_duplicate and file.digest:
                     file.finish()
                 else:
@@ -216,10 +207,10 @@ class _Receiver:
             return self._receive_tar(file)
         if file.digest:
             return self._push(file)
-        if file.kind in {"gzip", "zstd"} and self._form != "oci":
-            source = _EntryBlocks(self._blocks, file.data)
-            layer = self._compression.stored_layer(source, file.kind)
-            return self._pushed_entry(file, self._target.push(layer))
+        if file.kind in {"gzip", "zstd"} and self.form != "oci":
+            source = _EntryBlocks(self.blocks, file.data)
+            layer = self.compression.stored_layer(source, file.kind)
+            return self._pushed_entry(file, self.target.push(layer))
         return IgnoredEntry(file.path, file.kind)
 
     def _receive_document(self, file: TarFile) -> ArchiveEntry:
@@ -230,7 +221,7 @@ class _Receiver:
             is_document = any(member in content for member in _DOCUMENT_MEMBERS)
             kind = "manifest" if is_document else "other"
         file = replace(file, data=iter([memoryview(content)]))
-        if len(content) <= self._free[kind] and self._documents < self._limits.documents:
+        if len(content) <= self._free[kind] and self._documents < self.limits.documents:
             self._free[kind] -= len(content)
             self._documents += 1
             if file.digest:
@@ -238,11 +229,11 @@ class _Receiver:
             return BufferedEntry(file.path, file.kind, content)
         if not file.digest:
             raise InvalidManifest(
-                f"the archive has more than {self._limits.documents} documents, or "
-                f"{self._limits.unnamed_json} bytes of them that are not named by their digest: "
+                f"the archive has more than {self.limits.documents} documents, or "
+                f"{self.limits.unnamed_json} bytes of them that are not named by their digest: "
                 "no archive of images has so many"
             )
-        return self._add_to_spool(file, self._spool) if self._spool else self._push(file)
+        return self._add_to_spool(file, self.spool) if self.spool else self._push(file)
 
     def _receive_tar(self, file: TarFile) -> ArchiveEntry:
         """Push a tar as it is if it belongs to an OCI archive, else compress it on the way.
@@ -251,32 +242,32 @@ class _Receiver:
         an OCI archive, to be left as it is. If neither `form` nor an earlier file shows which, it
         waits in the spool. Without a spool it is compressed: OCI archives seldom have such layers.
         """
-        form = self._form
+        form = self.form
         if not form and MANIFEST in self.contents:
             form = "docker"
         elif not form and (INDEX_FILE in self.contents or LAYOUT_FILE in self.contents):
             form = "oci"
         if file.digest:
-            if form == "oci" or self._compression.compression == "none":
+            if form == "oci" or self.compression.compression == "none":
                 return self._push(file)
-            if self._spool and form != "docker" and file.path.startswith("blobs/"):
-                return self._add_to_spool(file, self._spool)
-        elif self._form == "oci":
+            if self.spool and form != "docker" and file.path.startswith("blobs/"):
+                return self._add_to_spool(file, self.spool)
+        elif self.form == "oci":
             return IgnoredEntry(file.path, file.kind)
         expected = file.digest if file.digest and file.digest.algorithm == "sha256" else None
-        source = _EntryBlocks(self._blocks, file.data)
-        layer = self._compression.compressed_layer(source, expected)
-        return self._pushed_entry(file, self._target.push(layer), layer)
+        source = _EntryBlocks(self.blocks, file.data)
+        layer = self.compression.compressed_layer(source, expected)
+        return self._pushed_entry(file, self.target.push(layer), layer)
 
     def _add_to_spool(self, file: TarFile, spool: Spool) -> FileRange:
         start = spool.size
         with file.open() as stream:
             for block in stream:
                 spool.add(block)
-        return FileRange(file.path, file.kind, spool, start, file.size, self._compression)
+        return FileRange(file.path, file.kind, spool, start, file.size, self.compression)
 
     def _push(self, file: TarFile) -> PushedEntry:
-        self._target.push(file)
+        self.target.push(file)
         file.finish()
         return self._pushed_entry(file, file.descriptor)
 
@@ -284,4 +275,4 @@ class _Receiver:
         self, file: TarFile, descriptor: Descriptor, layer: Layer | None = None
     ) -> PushedEntry:
         diff_id = layer.diff_id if layer else None
-        return PushedEntry(file.path, file.kind, file.size, self._target, descriptor, diff_id)
+        return PushedEntry(file.path, file.kind, file.size, self.target, descriptor, diff_id)

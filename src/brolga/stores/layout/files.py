@@ -18,11 +18,9 @@ from brolga.errors import ImageNotFound, InvalidLayout, InvalidManifest
 from brolga.spec.json import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
-
-    from brolga.spec.blob import Block
 
 
 _MAX_MARKER_SIZE: Final = 4096  # bytes
@@ -117,13 +115,6 @@ class Files(LayoutDirectory):
                 inside = [self.blobs / entry.name for entry in self.tree.scan(self.blobs)]
                 for directory in (*inside, self.blobs, self.uploads, *new):
                     directory.rmdir()
-
-    def write_blocks(self, blocks: Iterable[Block], path: Callable[[int], Path]) -> None:
-        """Write a file, atomically. `path` is called with its size, after the last block."""
-        with self.temporary_file() as file:
-            for block in blocks:
-                file.write(block)
-            file.move(path(file.size))
 
     def writing(self) -> AbstractContextManager[None]:
         """Keep `gc` from deleting blobs that no index lists yet."""

@@ -11,7 +11,7 @@ import re
 import stat
 import time
 from collections import defaultdict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from brolga.disk.layout import TEMPORARY_PREFIX
@@ -62,12 +62,12 @@ class GCResult:
     unread: tuple[str, ...] = ()
 
 
+@dataclass
 class Reachability:
     """Follows references between blobs. `unread` has the error of each manifest not parsed."""
 
-    def __init__(self, files: Files) -> None:
-        self.unread: dict[Digest, str] = {}
-        self._files = files
+    files: Files
+    unread: dict[Digest, str] = field(default_factory=dict)
 
     def reachable_roots(self, index: LayoutIndex) -> LayoutIndex:
         """Return the index without unnamed images, unless they refer to one that stays."""
@@ -96,12 +96,12 @@ class Reachability:
         digest, kind = node
         if kind == _OTHER:
             return []
-        raw = self._files.read(self._files.blob_path(digest))
+        raw = self.files.read(self.files.blob_path(digest))
         if raw is None:
             return []
         is_manifest = kind == _MANIFEST
         if is_manifest:
-            verify_manifest(raw, digest, self._files.path)
+            verify_manifest(raw, digest, self.files.path)
         try:
             return list(_find_descriptors(decode(raw)))
         except InvalidManifest as error:
@@ -113,7 +113,7 @@ class Reachability:
         """Return the digests that may be the subject of an image."""
         if "json" not in entry.media_type:
             return set()
-        raw = self._files.read(self._files.blob_path(entry.digest)) or b"{}"
+        raw = self.files.read(self.files.blob_path(entry.digest)) or b"{}"
         try:
             subject = decode(raw).get("subject")
         except InvalidManifest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +18,7 @@ from brolga.errors import (
     InvalidManifest,
     NotComputed,
 )
-from brolga.images import BlockStream, ImageIndex, InMemoryBlob, StoredBlob
+from brolga.images import BlockStream, ImageIndex, InMemoryBlob
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index, select_best
@@ -40,7 +41,7 @@ from brolga.stores.layout.reading import (
     read_manifest,
 )
 from brolga.stores.names import digest_of
-from brolga.stores.store import offered_platforms, read_tree, verified_blocks
+from brolga.stores.store import offered_platforms, read_tree, stored_blob, verified_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -141,11 +142,7 @@ class Layout:
 
     def whole(self) -> ImageIndex:
         """Return all its images as one index: index.json, byte for byte."""
-        return ImageIndex(
-            self._index(),
-            self._load,
-            _open=lambda child: StoredBlob(child, lambda: self.fetch_blob(child), is_verified=True),
-        )
+        return ImageIndex(self._index(), self._load, _open=partial(stored_blob, self))
 
     def referrers(self, digest: Digest, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """Return the manifests of index.json whose subject is `digest`; warn of unreadable ones."""
@@ -185,11 +182,18 @@ class Layout:
             if known is not None and self._has(known):
                 self._files.touch_blob(known.digest)
                 return known
-            with blob.open() as stream:
+            with blob.open() as stream, self._files.temporary_file() as file:
                 # The digest of a stream is computed from the bytes that are written.
-                blocks = verified_blocks(blob, stream) if known else stream.blocks()
-                self._files.write_blocks(blocks, lambda size: self._place(blob.descriptor, size))
-            return blob.descriptor
+                for block in verified_blocks(blob, stream) if known else stream.blocks():
+                    file.write(block)
+                descriptor = blob.descriptor
+                if file.size != descriptor.size:
+                    raise CorruptBlob(
+                        f"blob {descriptor.digest} has {file.size} bytes, where its descriptor "
+                        f"says {descriptor.size}"
+                    )
+                file.move(self._files.blob_path(descriptor.digest))
+            return descriptor
 
     def exists(self, descriptor: Descriptor, tag: str = "") -> bool:
         """Return whether a manifest is listed (as `tag`), and all that it refers to is there."""
@@ -313,15 +317,6 @@ class Layout:
         if after.raw != before.raw:
             self._files.write(self._files.index, after.raw)
             self._last = after
-
-    def _place(self, described: Descriptor, size: int) -> Path:
-        """Return the path of a blob. Raises CorruptBlob if `size` is not its descriptor's."""
-        if size != described.size:
-            raise CorruptBlob(
-                f"blob {described.digest} has {size} bytes, where its descriptor says "
-                f"{described.size}"
-            )
-        return self._files.blob_path(described.digest)
 
     def _has(self, descriptor: Descriptor) -> bool:
         return self._files.blob_size(descriptor.digest) == descriptor.size
