@@ -9,17 +9,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from brolga import protocol
 from brolga.errors import Denied, Unauthorized
-from brolga.protocol import (
-    Credentials,
-    Retry,
-    Timeout,
-    UploadStrategy,
-    check_login,
-    identify_registry,
-    list_repositories,
-    ping,
-)
+from brolga.protocol import Credentials, Timeout, UploadStrategy
 from brolga.spec.reference import Repository
 from brolga.stores.registry import RegistryStore
 from brolga.stream.replay import DEFAULT_WINDOW, MemoryBuffer
@@ -31,7 +23,7 @@ if TYPE_CHECKING:
 
     from brolga.auth import Keychain
     from brolga.client.explain import Explanation
-    from brolga.protocol import Access, RegistrySession
+    from brolga.protocol import Access, RegistrySession, Retry
     from brolga.spec.digest import Digest
     from brolga.stream.replay import ReplayBuffer
     from brolga.stream.spool import SpoolChoice
@@ -100,7 +92,7 @@ class UploadOptions:
         style = self.style
         if isinstance(style, Mapping):
             style = style.get(repository.registry, "auto")
-        profile = identify_registry(registry.host, registry.ping_headers)
+        profile = protocol.identify_registry(registry.host, registry.ping_headers)
         # A chunk is kept in memory until it has arrived, as the window is.
         return profile.strategy.cap_chunk(self.window // uploads).override(style)
 
@@ -127,7 +119,7 @@ class Registries:
     def check_login(self, registry: str, credentials: Credentials) -> bool:
         """Return whether a registry requires authentication. Raises Unauthorized, Denied."""
         session = self.ping(Repository(registry, "any"), credentials)
-        return self.transport.run(check_login(session))
+        return self.transport.run(protocol.check_login(session))
 
     def authorization(
         self, repository: Repository | str, actions: str = "pull", *also: Repository | str
@@ -152,7 +144,8 @@ class Registries:
     def catalog(self, registry: str) -> Iterator[str]:
         """Yield the repositories of a registry page by page, by docker's catalog API."""
         session = self.registry_for(Repository(registry, "catalog"))
-        with closing(self.transport.stream(list_repositories(session.catalog_access()))) as pages:
+        flow = protocol.list_repositories(session.catalog_access())
+        with closing(self.transport.stream(flow)) as pages:
             for page in pages:
                 yield from page
 
@@ -209,7 +202,7 @@ class Registries:
         key = repository.registry, credentials
         if key not in self._registries:
             self._registries[key] = self.transport.run(
-                ping(
+                protocol.ping(
                     repository.api_host,
                     credentials,
                     schemes=self._schemes(repository),

@@ -20,18 +20,9 @@ from brolga.disk.files import atomic_file
 from brolga.disk.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_JSON, REF_NAME
 from brolga.errors import InvalidManifest, LayerError, NotComputed, SourceError
 from brolga.images import InMemoryBlob
+from brolga.spec import mediatypes
 from brolga.spec.index import Index
 from brolga.spec.manifest import Manifest
-from brolga.spec.mediatypes import (
-    DOCKER_CONFIG,
-    DOCKER_LAYER,
-    DOCKER_MANIFEST_LIST,
-    NONDISTRIBUTABLE,
-    OCI_CONFIG,
-    OCI_INDEX,
-    OCI_LAYER,
-    OCI_LAYER_ZSTD,
-)
 from brolga.spec.reference import Reference
 from brolga.stores.archive.contents import blob_path
 from brolga.stores.archive.docker import MANIFEST, ManifestItem, encode_manifest_json
@@ -52,10 +43,14 @@ if TYPE_CHECKING:
 
 
 _BLOCK: Final = 512  # bytes
-_CONFIGS: Final = frozenset({DOCKER_CONFIG, OCI_CONFIG})
-_INDEXES: Final = frozenset({OCI_INDEX, DOCKER_MANIFEST_LIST})
+_CONFIGS: Final = frozenset({mediatypes.DOCKER_CONFIG, mediatypes.OCI_CONFIG})
+_INDEXES: Final = frozenset({mediatypes.OCI_INDEX, mediatypes.DOCKER_MANIFEST_LIST})
 # Every reader looks into a layer for its compression; the name is for those who look at it.
-_SUFFIXES: Final = {OCI_LAYER: ".tar", DOCKER_LAYER: ".tar", OCI_LAYER_ZSTD: ".tar.zst"}
+_SUFFIXES: Final = {
+    mediatypes.OCI_LAYER: ".tar",
+    mediatypes.DOCKER_LAYER: ".tar",
+    mediatypes.OCI_LAYER_ZSTD: ".tar.zst",
+}
 
 
 class Writer:
@@ -166,7 +161,7 @@ class Writer:
         if is_docker and manifest.config.media_type not in _CONFIGS:
             raise _local("an artifact has no place in a docker archive: write an OCI one")
         for part in (manifest.config, *manifest.layers):
-            may_miss = part.media_type in NONDISTRIBUTABLE and not is_docker
+            may_miss = part.media_type in mediatypes.NONDISTRIBUTABLE and not is_docker
             if part.digest not in self._paths and not may_miss:
                 raise _local(f"the manifest names {part.digest}, which was not written")
 

@@ -23,6 +23,7 @@ from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index, select_best
 from brolga.spec.mediatypes import INDEX_TYPES, MANIFEST_TYPES, NONDISTRIBUTABLE, OCI_INDEX
+from brolga.stores.layout import reading
 from brolga.stores.layout.files import Files
 from brolga.stores.layout.gc import (
     DEFAULT_AGE_S,
@@ -33,13 +34,6 @@ from brolga.stores.layout.gc import (
     walk,
 )
 from brolga.stores.layout.index import LayoutIndex, name_of
-from brolga.stores.layout.reading import (
-    DAMAGED,
-    manifest_errors,
-    missing,
-    read_blob,
-    read_manifest,
-)
 from brolga.stores.names import digest_of
 from brolga.stores.store import offered_platforms, read_tree, stored_blob, verified_blocks
 
@@ -122,7 +116,7 @@ class Layout:
 
     def fetch_manifest(self, name: str) -> Manifest | Index:
         """Read the manifest or index of a tag or digest."""
-        return read_manifest(self._files, digest_of(name) or self._entry(name).digest)
+        return reading.read_manifest(self._files, digest_of(name) or self._entry(name).digest)
 
     def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
         """Open a blob. Its bytes are verified while they are read."""
@@ -134,7 +128,7 @@ class Layout:
             blob = Descriptor("application/octet-stream", blob, size)
         if blob.data is not None:
             return InMemoryBlob(blob.data, blob.media_type).open()
-        return BlockStream(read_blob(self._files, blob))
+        return BlockStream(reading.read_blob(self._files, blob))
 
     def tree(self, name: str = "", platform: Platform | None = None) -> Tree:
         """Return the image or index of a name, as `resolve` finds it. No blob is read yet."""
@@ -219,7 +213,7 @@ class Layout:
         """Take a manifest under a tag or its digest. The children of an index need no entry."""
         with self.writing(), self._files.lock():
             if lost := self._missing(_parts(manifest)):
-                raise missing(str(lost), self.path)
+                raise reading.missing(str(lost), self.path)
             self._files.write(self._files.blob_path(manifest.digest), manifest.raw)
             index = self._index()
             tag = "" if digest_of(name) else name
@@ -271,7 +265,7 @@ class Layout:
         one is an error, because what it refers to is unknown.
         """
         self._files.require()
-        with self._files.sweeping(waiting), self._files.lock(), manifest_errors(self.path):
+        with self._files.sweeping(waiting), self._files.lock(), reading.manifest_errors(self.path):
             index = self._index()
             reachability = Reachability(self._files)
             after = reachability.reachable_roots(index) if untagged else index
@@ -299,10 +293,12 @@ class Layout:
         self._files.require()
         raw = self._files.read(self._files.index, MAX_INDEX_SIZE)
         if raw is None:
-            raise InvalidLayout(f"{self.path} has no index.json", side="local", hint=DAMAGED)
+            raise InvalidLayout(
+                f"{self.path} has no index.json", side="local", hint=reading.DAMAGED
+            )
         known = self._last
         if known is None or known.raw != raw:
-            with manifest_errors(self.path):
+            with reading.manifest_errors(self.path):
                 self._last = known = LayoutIndex.parse(raw, OCI_INDEX)
         return known
 
