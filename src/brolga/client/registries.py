@@ -128,8 +128,7 @@ class Registries:
 
         It holds a secret; it is empty if the registry requires none.
         """
-        access = self.access(_parsed(repository), actions, *map(_parsed, also))
-        return self.transport.run(access.registry.authorize(access.scope, Timeout.DEFAULT))
+        return self._authorize(self.access(_parsed(repository), actions, *map(_parsed, also)))
 
     def explain(self, repository: Repository | str) -> Explanation:
         """Return how a repository would be pushed to. The registry is asked; nothing is changed."""
@@ -175,19 +174,17 @@ class Registries:
         jobs = self.uploads.jobs
         store = self.open(repository, "pull,push", *near, uploads=jobs)
         try:
-            self._authorize(store)
+            self._authorize(store.access)  # before several threads ask for a token
         except (Unauthorized, Denied):
             if not near:
                 raise
             # Without the right to read from the others, blobs are uploaded instead.
             store = replace(self.open(repository, "pull,push", uploads=jobs), mounts=False)
-            self._authorize(store)
+            self._authorize(store.access)
         return store
 
-    def _authorize(self, store: RegistryStore) -> None:
-        """Get a token before several threads ask for one."""
-        access = store.access
-        self.transport.run(access.registry.authorize(access.scope, Timeout.DEFAULT))
+    def _authorize(self, access: Access) -> str:
+        return self.transport.run(access.registry.authorize(access.scope, Timeout.DEFAULT))
 
     def access(self, repository: Repository, actions: str = "pull", *also: Repository) -> Access:
         """Return the access to a repository for `actions`, and to pull from others."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -111,5 +112,5 @@ def test_no_secret_is_told() -> None:
     """Where credentials come from is told, not what they are."""
     said = explain(credentials=USER)
     assert said.credentials == "given"
-    assert USER.password not in str(said.to_dict())
+    assert USER.password not in str(asdict(said))
     assert explain().credentials == "none: anonymous"
