@@ -7,6 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from brolga.client.opener import StoreOpener
 from brolga.client.registries import Registries, TransportOptions, UploadOptions
 from brolga.errors import InvalidManifest, InvalidReference, excerpt
 from brolga.images import Image, ImageIndex
@@ -16,7 +17,7 @@ from brolga.spec.platform import DEFAULT_PLATFORM
 from brolga.spec.reference import Reference, Repository
 from brolga.stores import location
 from brolga.stores.copy import push
-from brolga.stores.store import NullStore, OnePassStore, complete_manifest
+from brolga.stores.store import OnePassStore, complete_manifest
 from brolga.stores.sync import Copier
 from brolga.stream.decompression import Limits
 from brolga.transport import Transport
@@ -74,7 +75,7 @@ class Client:
             self._uploads,
             options.insecure,
         )
-        self._stores = location.StoreOpener(self.registries, self._uploads.spool, on_warning)
+        self._stores = StoreOpener(self.registries, on_warning)
 
     def __enter__(self) -> Self:
         """Return the client itself."""
@@ -108,8 +109,8 @@ class Client:
         NotFound in a registry, ImageNotFound on this machine.
         """
         place = location.parse_image_ref(place)
-        store = self._stores.open_source(place, compress_layers=compress_layers)
-        return location.read_again(store, place).tree(place.identifier, platform)
+        store = self._stores.open_rereadable(place, compress_layers=compress_layers)
+        return store.tree(place.identifier, platform)
 
     def image(
         self,
@@ -132,7 +133,7 @@ class Client:
     def manifest(self, place: ImageRef | str, platform: Platform | None = None) -> Manifest | Index:
         """Return the manifest or index; with `platform`, the manifest of that image."""
         place = location.parse_image_ref(place)
-        tree = self._manifests(place).tree(place.identifier, platform)
+        tree = self._stores.open_manifests(place).tree(place.identifier, platform)
         while platform is not None and isinstance(tree, ImageIndex):
             tree = tree.child(tree.index.select(platform))
         return complete_manifest(tree)
@@ -140,7 +141,7 @@ class Client:
     def config(self, place: ImageRef | str, platform: Platform | None = None) -> bytes:
         """Return the exact bytes of an image's config."""
         place = location.parse_image_ref(place)
-        store = self._manifests(place, compress_layers=False)
+        store = self._stores.open_manifests(place, compress_layers=False)
         tree = store.tree(place.identifier, platform)
         with _image_of(tree, platform or DEFAULT_PLATFORM).config_blob.open() as stream:
             return b"".join(stream.blocks())
@@ -148,7 +149,7 @@ class Client:
     def head(self, place: ImageRef | str) -> Descriptor:
         """Return the descriptor of a name, without reading its manifest if possible."""
         place = location.parse_image_ref(place)
-        return self._manifests(place).resolve(place.identifier)
+        return self._stores.open_manifests(place).resolve(place.identifier)
 
     def blob(self, place: ImageRef | str) -> BlobStream:
         """Open the blob of a digest. A wrong byte is an error at the end of the read."""
@@ -175,7 +176,7 @@ class Client:
     def iter_tags(self, home: Repository | LocalRef | str) -> Iterator[str]:
         """Yield the tags of a repository page by page, as `tags` returns them."""
         home = location.parse_repository_ref(home)
-        yield from self._manifests(home, compress_layers=False).tags()
+        yield from self._stores.open_manifests(home, compress_layers=False).tags()
 
     def referrers(self, place: ImageRef | str, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """Return what refers to a manifest, by the API or the tag that replaces it."""
@@ -336,13 +337,6 @@ class Client:
             reference = Reference.parse(reference)
         digest = _blob_digest(reference)
         self.registries.open(reference.repository, "pull,push,delete").delete_blob(digest)
-
-    def _manifests(
-        self, place: ImageRef | Repository, *, compress_layers: bool = True
-    ) -> ReadStore:
-        """Open a place to read manifests alone: an archive may be read from a pipe for that."""
-        store = self._stores.open_source(place, compress_layers=compress_layers)
-        return store.stream_into(NullStore()) if isinstance(store, OnePassStore) else store
 
     def _copier(
         self,

@@ -13,27 +13,19 @@ repository `oci` of Docker Hub is written docker.io/library/oci.
 
 from __future__ import annotations
 
-import os
 import re
-import stat
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, overload
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, overload
 
-from brolga.errors import ImageNotFound, InvalidDigest, InvalidReference, excerpt
+from brolga.errors import InvalidDigest, InvalidReference, excerpt
 from brolga.spec.digest import Digest
 from brolga.spec.reference import Reference, Repository
 from brolga.stores.names import digest_of, number_of
-from brolga.stores.store import OnePassStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
     from typing import Self
 
     from brolga.images import Tree
-    from brolga.stores.layout import Layout
-    from brolga.stores.store import ReadStore, Store, WriteStore
-    from brolga.stream.spool import SpoolChoice
 
 
 Kind: TypeAlias = Literal["oci", "oci-archive", "docker-archive", "archive"]
@@ -50,7 +42,6 @@ _NAME: Final = re.compile("[A-Za-z0-9_][A-Za-z0-9_.:@+/-]{0,254}")
 _GRAMMAR: Final = (
     "a place is written oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME:TAG]"
 )
-_COPY_FIRST: Final = "copy it to oci:DIR first"
 _TAG_AND_DIGEST: Final = re.compile(".*@sha(?:256|512):.*")
 _BY_DIGEST: Final = re.compile("([^:]+)@((?:sha256|sha512):[^:]*)")
 
@@ -223,117 +214,6 @@ def keeps_names(source: ImageRef | Repository, target: ImageRef | Repository) ->
     return isinstance(source, Repository) or (
         isinstance(target, LocalRef) and not is_archive(source)
     )
-
-
-# --- Opening
-
-
-class Registries(Protocol):
-    """What opens the repositories of registries as stores."""
-
-    def open(self, repository: Repository, actions: str) -> Store:
-        """Open a repository for `actions`, as a token's scope names them."""
-
-    def open_target(
-        self, repository: Repository, mount_sources: Collection[Repository | None]
-    ) -> Store:
-        """Open a repository to push to, whose blobs can be mounted from some others."""
-
-
-# What is done in a store: the actions for a registry's token, and why an archive cannot do it.
-_USES: Final = {
-    "blob": ("pull", "its blobs are read with their image alone"),
-    "referrers": ("pull", "it has no referrers"),
-    "push": ("pull,push", "a layer alone is not an image"),
-    "tag": ("pull,push", "it is written as a whole"),
-    "delete": ("pull,push,delete", "it is written as a whole"),
-}
-
-
-@dataclass(frozen=True)
-class StoreOpener:
-    """Opens places as stores.
-
-    `spool` is where an archive keeps what it cannot stream. `on_warning` is as `Layout` has it.
-    """
-
-    registries: Registries
-    spool: SpoolChoice
-    on_warning: Callable[[str, str], object]
-
-    def open(self, place: ImageRef | Repository, use: str) -> Store:
-        """Open a repository or a layout, for a `use` in `_USES`."""
-        self.check(place, use)
-        home = home_of(place)
-        if isinstance(home, Repository):
-            return self.registries.open(home, _USES[use][0])
-        return self._layout(home)
-
-    def check(self, place: ImageRef | Repository, use: str) -> None:
-        """Raise InvalidReference for an archive, in which a `use` is not possible."""
-        if is_archive(place):
-            raise _wrong(f"{place} is an archive: {_USES[use][1]}", _COPY_FIRST)
-
-    def open_source(
-        self, place: ImageRef | Repository, *, compress_layers: bool = True
-    ) -> ReadStore | OnePassStore:
-        """Open a place for reading: a `OnePassStore` if it is an archive on a pipe.
-
-        `compress_layers` says whether uncompressed layers of an archive become gzip.
-        """
-        home = home_of(place)
-        if isinstance(home, Repository):
-            return self.registries.open(home, "pull")
-        if not is_archive(home):
-            return self._layout(home)
-        from brolga.stores.archive import Archive, ArchiveStream
-
-        form, compression = FORMS[home.kind], "gzip" if compress_layers else "none"
-        if _is_one_pass(home):
-            return ArchiveStream(home.path, form, spool=self.spool, compression=compression)
-        if not os.path.lexists(home.path):
-            raise ImageNotFound(f"archive {home.path} does not exist")
-        return Archive(home.path, form, compression=compression)
-
-    @contextmanager
-    def open_target(
-        self, place: ImageRef | Repository, mount_sources: Collection[Repository | None] = ()
-    ) -> Iterator[WriteStore]:
-        """Open a place for writing. An archive is there when the block ends without an error.
-
-        An archive needs a spool for a stream, whose size it must know first.
-        """
-        home = home_of(place)
-        if isinstance(home, Repository):
-            yield self.registries.open_target(home, mount_sources)
-        elif not is_archive(home):
-            with self._layout(home).writing() as layout:
-                yield layout
-        else:
-            from brolga.stores.archive import open_writer
-
-            tag = tag_to_write(place)
-            with open_writer(home.path, FORMS[home.kind], tag, spool=self.spool) as writer:
-                yield writer
-
-    def _layout(self, home: LocalRef) -> Layout:
-        from brolga.stores.layout import Layout
-
-        return Layout(home.path, self.on_warning)
-
-
-def read_again(store: ReadStore | OnePassStore, place: ImageRef | Repository) -> ReadStore:
-    """Return a store that can be read several times. Raises InvalidReference for a pipe."""
-    if isinstance(store, OnePassStore):
-        raise _wrong(f"{place} is read once, from stdin, and this needs more", _COPY_FIRST)
-    return store
-
-
-def _is_one_pass(place: LocalRef) -> bool:
-    try:
-        return place.is_pipe or not stat.S_ISREG(os.stat(place.path).st_mode)  # noqa: PTH116 - a str needs no Path
-    except OSError:
-        return False  # opening it raises the error
 
 
 def _check_name(kind: Kind, name: str) -> None:
