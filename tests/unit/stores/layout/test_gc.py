@@ -369,6 +369,7 @@ def test_gc_keeps_a_blob_touched_meanwhile(layout: Layout, monkeypatch: pytest.M
     old = layout.push(InMemoryBlob(b"old", OCI_LAYER))
     file = place(layout, old.digest)
     os.utime(file, (0, 0))
+
     def find_and_touch(*arguments: Any) -> object:
         found = find_garbage(*arguments)
         os.utime(file)
