@@ -56,9 +56,9 @@ def image(place: ImageRef | str, platform: Platform | None = None) -> Image:
     """Return an image, whose layers are read when they are needed: see `Client.image`."""
     client = Client(credentials=default_keychain())
     try:
-        found = client.image(place, platform)
+        pulled = client.image(place, platform)
     except BaseException:
         client.close()
         raise
     client.close_when_dropped()
-    return found
+    return pulled

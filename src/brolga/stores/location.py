@@ -61,8 +61,8 @@ class LocalRef:
     def __post_init__(self) -> None:
         """Check both parts."""
         if not self.path:
-            what = "DIR" if self.kind == "oci" else "FILE"
-            raise _wrong(f"{self.kind}: has no {what} behind it")
+            variable = "DIR" if self.kind == "oci" else "FILE"
+            raise _wrong(f"{self.kind}: has no {variable} behind it")
         if "\0" in self.path:
             raise _wrong(f"path {excerpt(self.path)} has a null character in it")
         if self.kind == "oci" and self.path == "-":
@@ -120,9 +120,9 @@ def parse_image_ref(text: ImageRef | Repository | str) -> ImageRef | Repository:
     kind = _PREFIXES.get(prefix) if colon else None
     if kind is None:
         return Reference.parse(text)
-    if found := _BY_DIGEST.fullmatch(rest):
+    if match := _BY_DIGEST.fullmatch(rest):
         try:
-            return LocalRef(kind, found[1], str(Digest.parse(found[2])))
+            return LocalRef(kind, match[1], str(Digest.parse(match[2])))
         except InvalidDigest as error:
             raise _wrong(str(error)) from error
     path, colon, name = rest.partition(":")
@@ -211,9 +211,8 @@ def keeps_layers(place: ImageRef | Repository) -> bool:
 
 def keeps_names(source: ImageRef | Repository, target: ImageRef | Repository) -> bool:
     """Return whether `target` takes any name of `source` as it is, not only its tag."""
-    return isinstance(source, Repository) or (
-        isinstance(target, LocalRef) and not is_archive(source)
-    )
+    is_local = isinstance(target, LocalRef)
+    return isinstance(source, Repository) or (is_local and not is_archive(source))
 
 
 def _check_name(kind: Kind, name: str) -> None:
@@ -230,5 +229,5 @@ def _check_name(kind: Kind, name: str) -> None:
         )
 
 
-def _wrong(what: str, hint: str = _GRAMMAR) -> InvalidReference:
-    return InvalidReference(what, hint=hint)
+def _wrong(message: str, hint: str = _GRAMMAR) -> InvalidReference:
+    return InvalidReference(message, hint=hint)

@@ -112,8 +112,8 @@ class RegistryStore:
 
         Few registries keep a manifest without what it refers to.
         """
-        found = self.find(tag or str(descriptor.digest))
-        return found is not None and found.digest == descriptor.digest
+        stored = self.find(tag or str(descriptor.digest))
+        return stored is not None and stored.digest == descriptor.digest
 
     def fetch_manifest(self, name: str) -> Manifest | Index:
         """Read the manifest or index of a tag or digest."""
@@ -248,7 +248,7 @@ class RegistryStore:
         except StreamConsumed as error:
             with suppress(NotComputed, StopIteration):
                 digest = blob.descriptor.digest
-                home = next(home for (_, one), home in self.pushed_blobs.items() if one == digest)
+                home = next(home for key, home in self.pushed_blobs.items() if key[1] == digest)
                 error.add_note(f"it went to {home}: push an image that is read from there")
             raise
         return stream

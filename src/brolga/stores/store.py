@@ -248,14 +248,15 @@ def _child(source: Fetcher, descriptor: Descriptor) -> Tree:
             f"{excerpt(descriptor.media_type)}"
         )
     document = source.fetch_manifest(str(descriptor.digest))
-    found = document.descriptor
-    for what, said, actual in (
-        ("size", descriptor.size, found.size),
-        ("mediaType", descriptor.media_type, found.media_type),
+    actual = document.descriptor
+    for member, expected, value in (
+        ("size", descriptor.size, actual.size),
+        ("mediaType", descriptor.media_type, actual.media_type),
     ):
-        if said != actual:
+        if expected != value:
             raise InvalidManifest(
-                f"{descriptor.digest} has the {what} {actual}, and {said} in the index that has it"
+                f"{descriptor.digest} has the {member} {value}, and {expected} in the index that "
+                "has it"
             )
     return _tree(source, document)
 

@@ -222,10 +222,6 @@ class Contents:
         """Return a document's bytes. Raises InvalidManifest if it is missing or too large."""
         return self.find(path, "the archive's form").data()
 
-    def blob(self, digest: Digest, referrer: str) -> ArchiveEntry:
-        """Return the blob of a digest, as `find` does."""
-        return self.find(blob_path(digest), referrer)
-
 
 def _entry_path(entry: Entry) -> str:
     """Return an entry's name as a path below the archive's root, "" for the root."""
@@ -282,11 +278,6 @@ class Names:
     others: tuple[str, ...] = ()
 
     @property
-    def all(self) -> tuple[str, ...]:
-        """Every name."""
-        return self.tags + self.others
-
-    @property
     def shown(self) -> tuple[str, ...]:
         """The names in a list of images."""
         return self.tags or self.others[:1]
@@ -307,12 +298,13 @@ def choose(
         return list(offered)[number]
     wanted = {name, f"{name}:latest"}
     suffixes = tuple(f"/{text}" for text in wanted)
+    known = {image: names.tags + names.others for image, names in offered.items()}
     matches = [
-        image for image, names in offered.items() if not name or wanted.intersection(names.all)
+        image for image, names in known.items() if not name or wanted.intersection(names)
     ] or [
         image
-        for image, names in offered.items()
-        if any(full_name.endswith(suffixes) for full_name in names.all)
+        for image, names in known.items()
+        if any(full_name.endswith(suffixes) for full_name in names)
     ]
     if len(matches) > 1 and platform is not None:
         offers = ((image, offer) for image in matches for offer in platforms(image))

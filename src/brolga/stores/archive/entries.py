@@ -94,7 +94,7 @@ class CompressionOptions:
 class CheckedLayer(StreamLayer):
     """A stream layer that has a descriptor only if its uncompressed bytes are the `expected`.
 
-    So no store can be told to keep wrong bytes.
+    So no store keeps wrong bytes.
     """
 
     expected: Digest | None = None

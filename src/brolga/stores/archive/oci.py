@@ -112,19 +112,20 @@ class ArchiveLayout:
         return path in self._contents and self._contents.find(path, INDEX_FILE).kind != "tar"
 
     def _blob(self, descriptor: Descriptor, diff_id_of: Callable[[], Digest] | None = None) -> Blob:
-        if blob_path(descriptor.digest) not in self._contents:
+        path = blob_path(descriptor.digest)
+        if path not in self._contents:
             if descriptor.media_type in NONDISTRIBUTABLE:
                 return StoredBlob(descriptor, _raise_nondistributable, None, diff_id_of)
             if descriptor.data is not None:
                 opener = InMemoryBlob(descriptor.data, descriptor.media_type).open
                 return StoredBlob(descriptor, opener, None, diff_id_of)
-        blob = self._contents.blob(descriptor.digest, "a manifest").blob(descriptor)
+        blob = self._contents.find(path, "a manifest").blob(descriptor)
         return replace(blob, diff_id_of=diff_id_of) if isinstance(blob, StoredBlob) else blob
 
 
 def read_document(contents: Contents, digest: Digest, media_type: str = "") -> Manifest | Index:
     """Read and verify a manifest or index."""
-    raw = contents.blob(digest, "the index").data()
+    raw = contents.find(blob_path(digest), "the index").data()
     check_digest("a manifest", Digest.of(raw, digest.algorithm), digest)
     return parse_manifest(raw, media_type, digest.algorithm)
 
