@@ -62,7 +62,7 @@ def explain(
         ("mine.jfrog.io", "jfrog", 0, False, False),
     ],
 )
-def test_what_is_told_is_what_an_upload_does(
+def test_explain_push_shows_what_an_upload_does(
     host: str, profile: str, smaller: int, last_in_put: bool, resumes: bool
 ) -> None:
     """Each known registry by its row of `wire/profiles.py`, and why."""
@@ -81,15 +81,13 @@ def test_what_is_told_is_what_an_upload_does(
         ("streamed", 0, 32 << 20),
     ],
 )
-def test_what_a_413_leads_to_is_told_of_the_style_in_force(
-    wish: str, chunk: int, smaller: int
-) -> None:
+def test_explain_push_shows_the_chunk_after_a_413(wish: str, chunk: int, smaller: int) -> None:
     """Half of its chunks, and nothing where these are the smallest."""
     said = explain(wish=wish)
     assert (said.chunk, said.smaller, said.put_max) == (chunk, smaller, 0)
 
 
-def test_a_registry_is_known_by_what_it_shows() -> None:
+def test_explain_push_identifies_a_registry_by_its_headers() -> None:
     """Its API check's headers count, where its host's name says nothing."""
     assert explain(shows={"server": "zot"}).profile == "zot"
 
@@ -103,12 +101,12 @@ def test_a_registry_is_known_by_what_it_shows() -> None:
         (TransportError("it is gone", reason="tls"), "not known: it is gone"),
     ],
 )
-def test_referrers_are_kept_by_the_api_or_under_a_tag(answer: Answer, told: str) -> None:
+def test_explain_push_shows_referrers_api_or_tag(answer: Answer, told: str) -> None:
     """A registry without the API answers 404 (distribution-spec, Unavailable Referrers API)."""
     assert explain(answer=answer).referrers == told
 
 
-def test_no_secret_is_told() -> None:
+def test_explanation_has_no_secret() -> None:
     """Where credentials come from is told, not what they are."""
     said = explain(credentials=USER)
     assert said.credentials == "given"
