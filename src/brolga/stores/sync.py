@@ -57,10 +57,7 @@ class Copier:
             return self._push(target, tree, tag)
 
     def copy_all(
-        self,
-        exclude: Container[str] = (),
-        *,
-        keep_names: bool,
+        self, exclude: Container[str] = (), *, keep_names: bool
     ) -> Iterator[tuple[str, Descriptor | None]]:
         """Copy each image with a tag; yield it and the descriptor, None for those in `exclude`."""
         if isinstance(self.source, OnePassStore):

@@ -29,12 +29,7 @@ from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.index import select_best
 from brolga.spec.json import MAX_SIZE
-from brolga.spec.mediatypes import (
-    OCI_LAYER,
-    OCI_LAYER_GZIP,
-    OCI_LAYER_ZSTD,
-    detect_compression,
-)
+from brolga.spec.mediatypes import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, detect_compression
 from brolga.stores.names import join_first, number_of
 from brolga.stores.store import verify_blocks
 from brolga.tar.entries import read_entries

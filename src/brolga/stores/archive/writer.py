@@ -260,11 +260,7 @@ class Writer:
 
 @contextmanager
 def open_writer(
-    path: str | PathLike[str],
-    form: str,
-    name: str = "",
-    *,
-    spool: SpoolChoice = False,
+    path: str | PathLike[str], form: str, name: str = "", *, spool: SpoolChoice = False
 ) -> Iterator[Writer]:
     """Open an archive for writing: a file, replaced as by `atomic_file`, or stdout for `-`."""
     if path == "-":
