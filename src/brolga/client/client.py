@@ -127,7 +127,7 @@ class Client:
         """Return an index. Raises InvalidManifest if it is an image."""
         tree = self.get(place)
         if isinstance(tree, Image):
-            raise InvalidManifest(f"{place} is an image, where an index is wanted")
+            raise InvalidManifest(f"{place} is an image, not an index")
         return tree
 
     def manifest(self, place: ImageRef | str, platform: Platform | None = None) -> Manifest | Index:

@@ -32,8 +32,8 @@ class UnsafePath(OSError):
     """A link, a FIFO or a device is in the place of a file or a directory."""
 
     def __init__(self, path: Path) -> None:
-        what = "there is a link, or no regular file, in the place of a file or a directory"
-        super().__init__(errno.ELOOP, what, os.fspath(path))
+        message = "there is a link, or no regular file, in the place of a file or a directory"
+        super().__init__(errno.ELOOP, message, os.fspath(path))
 
 
 class Sync(Enum):

@@ -44,7 +44,7 @@ _INCOMPLETE: Final = (400, 404)
 _UNKNOWN: Final = "MANIFEST_BLOB_UNKNOWN"
 
 
-def push(  # noqa: PLR0913 - what goes where, and what is taken for granted
+def push(  # noqa: PLR0913 - the tree, its target, and what is checked
     target: WriteStore,
     tree: Tree,
     name: str = "",

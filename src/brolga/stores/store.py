@@ -106,7 +106,7 @@ class Store(Fetcher, ReadStore, WriteStore, Protocol):
 
 @runtime_checkable
 class Preannounces(Protocol):
-    """A target that is told which manifests will be pushed, before it gets their blobs."""
+    """A target that learns which manifests will be pushed before it gets their blobs."""
 
     def announce(self, manifests: Iterable[Manifest | Index]) -> None:
         """Take note of manifests. They are pushed later all the same."""

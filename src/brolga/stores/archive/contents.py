@@ -311,15 +311,15 @@ def choose(
     shown = tuple(text for names in offered.values() for text in names.shown)
     listed = join_first(map(excerpt, shown), len(shown))
     count = "more than one" if matches else "no"
-    what = f"the archive has {count} image {excerpt(name)}" if name else "say which image"
-    raise ImageNotFound(f"{what}: it has {listed}", available=shown)
+    reason = f"the archive has {count} image {excerpt(name)}" if name else "say which image"
+    raise ImageNotFound(f"{reason}: it has {listed}", available=shown)
 
 
-def check_digest(what: str, actual: Digest, expected: Digest, how: str = "") -> None:
+def check_digest(part: str, actual: Digest, expected: Digest, how: str = "") -> None:
     """Raise DigestMismatch if a part of an archive, hashed after `how`, has another digest."""
     if actual != expected:
         raise DigestMismatch(
-            f"{what} of the archive is {actual}{how}, but {expected} was expected",
+            f"{part} of the archive is {actual}{how}, but {expected} was expected",
             expected=str(expected),
             actual=str(actual),
             side="source",

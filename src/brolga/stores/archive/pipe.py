@@ -274,5 +274,5 @@ class _Receiver:
     def _pushed_entry(
         self, file: TarFile, descriptor: Descriptor, layer: Layer | None = None
     ) -> PushedEntry:
-        diff_id = layer.diff_id if layer else None
+        diff_id = None if layer is None else layer.diff_id
         return PushedEntry(file.path, file.kind, file.size, self.target, descriptor, diff_id)

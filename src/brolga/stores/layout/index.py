@@ -129,8 +129,8 @@ class LayoutIndex(Index):
         available = self.names
         listed = join_first(available, len(available))
         there = f"it has {listed}" if listed else f"it has {count} without a name: take @0"
-        what = f"no image {name}" if name else f"{count} images, and none is named"
-        return ImageNotFound(f"{path} has {what}: {there}", available=available)
+        lack = f"no image {name}" if name else f"{count} images, and none is named"
+        return ImageNotFound(f"{path} has {lack}: {there}", available=available)
 
 
 def name_of(entry: Descriptor) -> str:

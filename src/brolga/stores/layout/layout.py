@@ -183,7 +183,7 @@ class Layout:
                 descriptor = blob.descriptor
                 if file.size != descriptor.size:
                     raise CorruptBlob(
-                        f"blob {descriptor.digest} has {file.size} bytes, where its descriptor "
+                        f"blob {descriptor.digest} has {file.size} bytes, but its descriptor "
                         f"says {descriptor.size}"
                     )
                 file.move(self._files.blob_path(descriptor.digest))

@@ -60,7 +60,7 @@ def read_blob(files: Files, descriptor: Descriptor) -> Generator[bytes, None, No
     if size != descriptor.size:
         actual = "more" if size > descriptor.size else f"{size} bytes"
         raise CorruptBlob(
-            f"blob {descriptor.digest} in {files.path} has {actual}, where its descriptor says "
+            f"blob {descriptor.digest} in {files.path} has {actual}, but its descriptor says "
             f"{descriptor.size}",
             side="local",
             hint=DAMAGED,

@@ -431,10 +431,10 @@ def test_fetch_blob_verifies_the_bytes(layout: Layout) -> None:
     assert layout.push(InMemoryBlob(b"abc", OCI_LAYER)) == described
     assert drain(layout, described) == b"abc"
     damage(layout, described.digest, b"ab")
-    with pytest.raises(CorruptBlob, match="has 2 bytes, where its descriptor says 3"):
+    with pytest.raises(CorruptBlob, match="has 2 bytes, but its descriptor says 3"):
         drain(layout, described)
     damage(layout, described.digest, b"abcd")
-    with pytest.raises(CorruptBlob, match="has more, where its descriptor says 3"):
+    with pytest.raises(CorruptBlob, match="has more, but its descriptor says 3"):
         drain(layout, described)
     with pytest.raises(CorruptBlob, match=f"blob {OTHER} is missing in"):
         drain(layout, Descriptor(OCI_LAYER, OTHER, 5))
