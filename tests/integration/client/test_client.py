@@ -108,7 +108,7 @@ def test_image_keeps_its_connections_open(registry: Embedded) -> None:
 
 
 def test_push_to_a_digest_requires_that_digest(registry: Embedded) -> None:
-    """A digest is never wrong: another manifest is refused, and one that nobody knows yet."""
+    """Another manifest is refused, and one whose digest is not computed yet."""
     empty = brolga.Image.empty()
     right, wrong = f"{registry.address}/x@{empty.digest}", f"{registry.address}/x@sha256:{64 * 'a'}"
     with Client() as client:
@@ -124,7 +124,7 @@ def test_push_to_a_digest_requires_that_digest(registry: Embedded) -> None:
 def test_push_repairs_a_lost_blob(
     registry: Embedded, part: str, tag: str, *, recheck: bool
 ) -> None:
-    """Pushing again sends what is missing: where the registry refuses the manifest, or is asked."""
+    """A second push sends it if the registry refuses the manifest, or with verify_existing."""
     name = f"{registry.address}/x"
     with Client() as client:
         client.push(f"{name}-kept:v1", brolga.Image.empty().append(StreamLayer([b"data"])))
@@ -152,7 +152,7 @@ def test_push_repairs_an_index_with_a_lost_blob(registry: Embedded) -> None:
 
 
 def test_push_mounts_a_stream_in_a_second_repository(registry: Embedded) -> None:
-    """Its bytes are gone, but the registry has them: it is told to take them over."""
+    """The bytes cannot be read again, but the registry has them."""
     layer = StreamLayer([b"data"])
     with Client() as client:
         client.push_layer(f"{registry.address}/a", layer)
@@ -211,7 +211,7 @@ def test_push_uploads_without_the_right_to_mount() -> None:
 
 
 def test_get_names_an_invalid_manifest() -> None:
-    """Which one, and that it is not this side that made it."""
+    """The error names it, and says that the registry's side is wrong."""
 
     def script(peer: Peer) -> None:
         while peer.head():
@@ -347,7 +347,7 @@ def test_ca_cert_is_trusted(authority: Authority) -> None:
 
 
 def test_client_is_thread_safe(registry: Embedded) -> None:
-    """Each thread pushes its own layer, none gets another's digest, and no socket is left."""
+    """Each thread gets the digest of its own layer, and no socket is left open."""
     data = [str(number).encode() * 300_000 for number in range(8)]
     layers = [StreamLayer([piece], threads=1) for piece in data]
     with Client() as client:
@@ -368,7 +368,7 @@ def test_client_is_thread_safe(registry: Embedded) -> None:
 
 
 def test_iter_tags_yields_pages() -> None:
-    """The next page is asked for when it is wanted, and not before."""
+    """The next page is requested only when it is needed."""
     asked: list[str] = []
 
     def script(peer: Peer) -> None:
@@ -394,7 +394,7 @@ def test_iter_tags_yields_pages() -> None:
 
 @pytest.mark.parametrize("uploads", [1, 4])
 def test_buffer_gives_a_one_pass_stream_the_whole_window(uploads: int) -> None:
-    """However many uploads go on: what such a stream does not keep is gone."""
+    """Also during several uploads, because its bytes cannot be read again."""
     settings = UploadOptions(window=8)
     for is_reopenable, start in ((False, 8), (True, 16 - 8 // uploads)):
         keep = settings.buffer(uploads, is_reopenable=is_reopenable)

@@ -151,7 +151,7 @@ def test_tag_and_delete_in_a_layout(client: Client, place: str) -> None:
 
 @pytest.mark.parametrize("tag", ["", "@0", str(OTHER)])
 def test_tag_rejects_a_number_or_digest(client: Client, place: str, tag: str) -> None:
-    """A tag that nobody could use."""
+    """Such a tag could not be used."""
     with pytest.raises(InvalidReference, match="cannot be a new name"):
         client.tag(place, tag)
 
@@ -217,7 +217,7 @@ def test_archive_rejects_uses_with_a_reason(client: Client, use: str) -> None:
 def test_get_rejects_a_pipe(
     client: Client, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By `copy`; what needs to look at it more than once does not."""
+    """Only `copy` accepts it; other methods read a source more than once."""
     with pytest.raises(InvalidReference, match="is read once, from stdin, and this needs more"):
         client.get("oci-archive:-")
     client.copy(place, f"oci-archive:{tmp_path}/a.tar")
@@ -272,7 +272,7 @@ def test_a_push_that_fails_leaves_no_new_layout(client: Client, tmp_path: Path) 
 def test_copy_stops_at_referrers_too_deep(
     client: Client, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A registry's list is its word alone: it may name the image itself, or ever more."""
+    """A registry may list the image itself as a referrer, or ever more referrers."""
     digest = client.head(place).digest
     told: list[Descriptor] = [client.head(place)]
     monkeypatch.setattr(Layout, "referrers", lambda *_: tuple(told))
@@ -290,7 +290,7 @@ def test_copy_stops_at_referrers_too_deep(
 
 
 def test_copy_copies_each_referrer_once(client: Client, tmp_path: Path) -> None:
-    """An image that is listed twice is asked about once; what refers to a referrer comes along."""
+    """An image that is listed twice is read once; referrers of referrers are copied."""
     home = f"oci:{tmp_path}/a"
     child = image("child")
     client.push(home, child)
@@ -309,7 +309,7 @@ def test_copy_copies_each_referrer_once(client: Client, tmp_path: Path) -> None:
 def test_copy_raises_source_error_if_an_archive_cannot_be_opened(
     client: Client, tmp_path: Path
 ) -> None:
-    """A directory is no archive; what is not there is not found."""
+    """A directory is not an archive, and a missing file is ImageNotFound."""
     with pytest.raises(SourceError, match="cannot open the archive"):
         client.copy(f"oci-archive:{tmp_path}", f"oci:{tmp_path}/b:v1")
     with pytest.raises(ImageNotFound, match=r"archive .* does not exist"):
@@ -317,6 +317,6 @@ def test_copy_raises_source_error_if_an_archive_cannot_be_opened(
 
 
 def test_push_accepts_a_repository(client: Client) -> None:
-    """A text without a prefix is a registry's."""
+    """A name without a prefix is in a registry."""
     with pytest.raises(InvalidReference, match="a repository is wanted here"):
         client.tags("localhost:5000/app:v1")

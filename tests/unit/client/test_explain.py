@@ -65,7 +65,7 @@ def explain(
 def test_explain_push_shows_what_an_upload_does(
     host: str, profile: str, smaller: int, last_in_put: bool, resumes: bool
 ) -> None:
-    """Each known registry by its row of `wire/profiles.py`, and why."""
+    """Each known registry by its row of the table, and the reason."""
     said = explain(host)
     assert (said.profile, said.chunk, said.smaller) == (profile, 0, smaller)
     assert (said.last_in_put, said.resumes) == (last_in_put, resumes)
@@ -82,13 +82,13 @@ def test_explain_push_shows_what_an_upload_does(
     ],
 )
 def test_explain_push_shows_the_chunk_after_a_413(wish: str, chunk: int, smaller: int) -> None:
-    """Half of its chunks, and nothing where these are the smallest."""
+    """Half of the chunk size, and 0 if that is the smallest already."""
     said = explain(wish=wish)
     assert (said.chunk, said.smaller, said.put_max) == (chunk, smaller, 0)
 
 
 def test_explain_push_identifies_a_registry_by_its_headers() -> None:
-    """Its API check's headers count, where its host's name says nothing."""
+    """The headers of the ping count if the host is not known."""
     assert explain(shows={"server": "zot"}).profile == "zot"
 
 
@@ -107,7 +107,7 @@ def test_explain_push_shows_referrers_api_or_tag(answer: Answer, told: str) -> N
 
 
 def test_explanation_has_no_secret() -> None:
-    """Where credentials come from is told, not what they are."""
+    """It shows the origin of credentials, not the credentials."""
     said = explain(credentials=USER)
     assert said.credentials == "given"
     assert USER.password not in str(asdict(said))

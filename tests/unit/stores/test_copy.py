@@ -455,7 +455,7 @@ def test_push_sends_lost_blobs_of_a_child() -> None:
 
 
 def test_push_raises_other_refusals_at_once() -> None:
-    """Where nothing was taken for granted, another try would be no other."""
+    """If no manifest was assumed complete, a second push would be the same."""
     store = Checking()
     image = layered("a")
     store.blobs = Forgetful()
@@ -515,7 +515,7 @@ def test_push_always_puts_a_manifest_with_a_subject() -> None:
 
 
 def test_push_raises_tag_conflict_if_the_tag_moved() -> None:
-    """Whoever changed it in between would lose the change without a word."""
+    """Else the other client's change would be lost."""
     store, base = Checking(), layered("a")
     push(store, base, "v1")
 
@@ -532,7 +532,7 @@ def test_push_raises_tag_conflict_if_the_tag_moved() -> None:
 
 
 def test_push_raises_tag_conflict_if_the_tag_was_deleted() -> None:
-    """Who deleted it wanted it so."""
+    """The deletion was intended."""
     store, base = Checking(), layered("a")
     push(store, base, "v1")
     del store.documents["v1"]

@@ -230,7 +230,7 @@ def test_push_manifest_puts_sha256_once() -> None:
 
 @pytest.mark.parametrize("name", [str(STRONG.digest), "v1"])
 def test_push_manifest_raises_if_the_registry_renames_it(name: str) -> None:
-    """Who refers to it by that digest could not fetch it."""
+    """It could not be fetched by its own digest."""
     told = Told(keeping("sha256"))
     with pytest.raises(ProtocolViolation, match="does not keep it under this digest") as caught:
         remote(told).push_manifest(STRONG, name)

@@ -92,7 +92,7 @@ def test_child_of_another_media_type_is_a_blob() -> None:
     [DOCKER_SCHEMA_1_SIGNED, "application/vnd.oci.artifact.manifest.v1+json"],
 )
 def test_blob_raises_for_a_deprecated_manifest(media_type: str) -> None:
-    """What it refers to is not known, so it is not half copied."""
+    """What it refers to is unknown, so a copy would not be complete."""
     tree = read_tree(Listing(replace(CHILD, media_type=media_type)), "all")
     assert isinstance(tree, ImageIndex)
     with pytest.raises(InvalidManifest, match="deprecated: it cannot be read or copied") as caught:

@@ -51,14 +51,14 @@ def test_tags_of_takes_the_tag_of_a_name(names: list[str], tags: dict[str, str])
 
 @pytest.mark.parametrize("other", ["b.com/app:v1", "c.com/app:v1"])
 def test_tags_of_rejects_two_images_with_one_tag(other: str) -> None:
-    """Both names are told."""
+    """The error has both names."""
     with pytest.raises(InvalidReference, match=f"'a.com/app:v1' and '{other}' .* tag v1") as found:
         tags_of(["a.com/app:v1", other], TREES.__getitem__)
     assert found.value.__notes__ == ["copy them one by one"]
 
 
 def test_tags_of_raises_if_no_image_has_a_tag() -> None:
-    """Nothing copied must not look like all copied."""
+    """Else a copy of nothing would look like success."""
     with pytest.raises(ImageNotFound, match="none of the images has a tag"):
         tags_of([str(Digest.of(b""))], TREES.__getitem__)
 

@@ -134,7 +134,7 @@ def test_archive_skips_data(tmp_path: Path) -> None:
 
 
 def test_oci_archive_fetches_manifests_and_blobs(tmp_path: Path) -> None:
-    """`document` and `read`, by name and by digest, verified; `read_tree` needs no more."""
+    """`fetch_manifest` and `fetch_blob`, by name and by digest, verified."""
     members = oci(packed=True)
     (described,) = json.loads(members[-2][1])["manifests"]
     with Archive(written(tmp_path, *members)) as archive:
@@ -161,7 +161,7 @@ def test_oci_archive_fetches_manifests_and_blobs(tmp_path: Path) -> None:
 
 
 def test_docker_archive_raises_not_computed_before_compression(tmp_path: Path) -> None:
-    """Its manifest is known where its layers are compressed; blobs are named by file names."""
+    """Its manifest is known if its layers are compressed; its blobs have the names of files."""
     with Archive(written(tmp_path, *crane())) as archive:
         document = archive.fetch_manifest("app:v1")
         assert isinstance(document, Manifest)
@@ -210,7 +210,7 @@ def test_archive_reads_an_index(tmp_path: Path) -> None:
 
 
 def test_tags_names_images_without_tags(tmp_path: Path) -> None:
-    """What has no tag is named by its config."""
+    """An image without a tag is named by its config."""
     raw = config(())
     members = [
         entry("c.json", raw),
@@ -255,7 +255,7 @@ def test_wrong_bytes_raise_digest_mismatch_when_read(tmp_path: Path) -> None:
 
 
 def test_blob_of_wrong_size_is_refused_before_reading(tmp_path: Path) -> None:
-    """A config of 5 MiB is no config."""
+    """A config of 5 MiB is too large."""
     large = b"{" + b" " * (5 << 20) + b"}"
     members = [entry("c.json", large), manifest_json(("c.json", [], []))]
     refused(written(tmp_path, *members), InvalidManifest, r"'c\.json' has 5242882 bytes")
@@ -272,7 +272,7 @@ def test_layer_rejects_other_kinds_of_file(tmp_path: Path) -> None:
 
 
 def test_compressed_layer_without_digest_in_its_name(tmp_path: Path) -> None:
-    """It goes as it is, and has a digest when it was read."""
+    """It is pushed as it is, and has a digest after it was read."""
     packed = gzip.compress(LAYERS[0])
     members = [
         entry("x/layer.tar", packed),

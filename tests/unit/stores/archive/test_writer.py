@@ -184,7 +184,7 @@ def test_docker_archive_rejects_an_index() -> None:
 
 
 def test_archive_lists_several_images_and_names() -> None:
-    """Each `put` adds one; a name that it is given counts where the writer has none."""
+    """Each `push_manifest` adds one; its name counts if the writer has none."""
     one, other = kept(*oci(packed=True)), kept(*oci(LAYERS[:1], packed=True))
     for form in ("docker", "oci"):
         out = io.BytesIO()
@@ -220,7 +220,7 @@ def test_name_stands_for_its_last_manifest() -> None:
 
 @pytest.mark.parametrize(("name", "names"), [("", ["one", "all"]), ("x", ["x"])])
 def test_child_of_an_index_is_listed_if_it_has_a_name(name: str, names: list[str]) -> None:
-    """What was put under a name can be had by it, whatever else refers to it."""
+    """An image that was pushed under a name can be read by it."""
     one = kept(*oci(packed=True))
     out = io.BytesIO()
     with Writer(out, "oci", name) as writer:
@@ -373,7 +373,7 @@ class Odd:
 def test_writer_writes_no_end_after_a_failure(
     given: list[Any], kind: type[Exception], words: str, image: Tree
 ) -> None:
-    """Never a complete-looking one: no documents, no end, even where the error is swallowed."""
+    """No documents and no end are written, even if the error is suppressed."""
     for form in ("docker", "oci"):
         out = io.BytesIO()
         with pytest.raises(kind, match=words), Writer(out, form) as writer:
@@ -390,7 +390,7 @@ def test_writer_writes_no_end_after_a_failure(
 
 
 def test_push_verifies_the_size_of_a_stored_blob() -> None:
-    """A header that says another size would break the tar; and nobody's bytes go unverified."""
+    """A header with another size would break the tar, and all bytes are verified."""
     large = Descriptor(GZIP, Digest.of(b"ab"), 3)
     writer = Writer(io.BytesIO(), "oci")
     with pytest.raises(SourceError, match="ended 1 bytes before the 3"):
@@ -430,7 +430,7 @@ def test_writer_raises_if_no_image_was_pushed() -> None:
 
 
 def test_push_manifest_requires_its_blobs(image: Tree) -> None:
-    """What it refers to is there, or it is not taken."""
+    """A manifest is refused if a blob of it was not written."""
     assert isinstance(image, Image)
     writer = Writer(io.BytesIO(), "oci")
     with pytest.raises(InvalidManifest, match="which was not written"):
@@ -439,7 +439,7 @@ def test_push_manifest_requires_its_blobs(image: Tree) -> None:
 
 
 def test_oci_archive_leaves_out_foreign_layers() -> None:
-    """They stay where they are; docker load would look for them."""
+    """A docker archive needs them, because docker load would look for them."""
     foreign = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
     manifest = json.loads(oci_manifest(config(()), []))
     manifest["layers"] = [described(foreign, b"elsewhere")]
@@ -491,7 +491,7 @@ def test_push_raises_what_reading_a_blob_raises(*, known: bool) -> None:
 def test_open_writer_replaces_a_file_at_the_end(
     tmp_path: Path, image: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before that, and after an error, there is what was there before."""
+    """Until then, and after an error, the old file is there."""
     file = tmp_path / "a.tar"
     with pytest.raises(SourceError), open_writer(file, "oci") as writer:
         push(writer, image, "")
@@ -520,7 +520,7 @@ def test_open_writer_replaces_a_file_at_the_end(
 def test_full_disk_error_names_the_archive(
     tmp_path: Path, image: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not the file on its way, and not what its close says."""
+    """Neither the temporary file nor the error of its close is named."""
     file = tmp_path / "a.tar"
     with pytest.raises(OSError, match="No space left") as found, open_writer(file, "oci") as writer:
         monkeypatch.setattr(writer, "_out", Path("/dev/full").open("wb", buffering=0))  # noqa: SIM115 - closed below
@@ -537,7 +537,7 @@ def test_full_disk_error_names_the_archive(
 
 
 def test_writer_raises_layer_error_if_the_reader_stops() -> None:
-    """`brolga pull REF - | head`: the archive is not whole, and that is said."""
+    """`brolga pull REF - | head`: the archive is not complete."""
     ours, theirs = os.pipe()
     os.close(ours)
     out = open(theirs, "wb", buffering=0)  # noqa: PTH123, SIM115 - a descriptor has no path

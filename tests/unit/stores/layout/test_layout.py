@@ -125,7 +125,7 @@ def test_push_lists_an_index_without_its_children(layout: Layout, tmp_path: Path
 
 
 def test_push_without_tag_lists_the_digest(layout: Layout) -> None:
-    """It is there for whoever knows the digest, and for `gc`."""
+    """It can be read by its digest, and `gc` keeps it."""
     made = image("a")
     push(layout, made)
     push(layout, layout.tree())
@@ -283,7 +283,7 @@ def test_file_raises_invalid_layout(tmp_path: Path) -> None:
 
 
 def test_push_refuses_a_directory_with_other_files(tmp_path: Path) -> None:
-    """A mistyped name shall not litter a home directory."""
+    """A mistyped name must not fill a home directory."""
     (tmp_path / "letter.txt").touch()
     with pytest.raises(InvalidLayout, match=r"it has other files, as 'letter.txt'"):
         push(Layout(tmp_path), image("a"), "v1")
@@ -494,7 +494,7 @@ def test_push_leaves_nothing_of_a_wrong_blob(
 
 
 def test_push_leaves_nothing_if_the_source_fails(layout: Layout) -> None:
-    """Neither a blob nor a part of one; the tag stands for what it stood for."""
+    """There is no blob and no part of one, and the tag has not moved."""
     push(layout, image("a"), "v1")
     before = (entries(layout), blobs(layout))
 
@@ -508,7 +508,7 @@ def test_push_leaves_nothing_if_the_source_fails(layout: Layout) -> None:
 
 
 def test_push_leaves_nothing_if_it_is_interrupted(layout: Layout) -> None:
-    """What a stream raises between two blocks is raised, and no file is left."""
+    """An error between two blocks is raised, and no file is left."""
 
     def blocks() -> Generator[bytes, None, None]:
         yield b"a"
@@ -605,7 +605,7 @@ def test_writing_creates_a_layout_again_if_it_is_rolled_back(
 
 
 def test_failed_pushes_delete_nothing_of_others(tmp_path: Path) -> None:
-    """Whoever makes a layout, and whoever takes it back: what was pushed is there."""
+    """Several threads create and roll back one layout; what was pushed stays."""
 
     def fail(layout: Layout) -> None:
         with suppress(SourceError):
@@ -671,7 +671,7 @@ def test_push_repeats_short_writes(layout: Layout, monkeypatch: pytest.MonkeyPat
 
 
 def test_push_manifest_raises_if_a_blob_is_missing(layout: Layout) -> None:
-    """All that it refers to is there: whoever reads it finds it."""
+    """A reader of the manifest must find all that it refers to."""
     made = image("a")
     push(layout, made, "v1")
     other = Layout(layout.path.parent / "other")
@@ -685,7 +685,7 @@ def test_push_manifest_raises_if_a_blob_is_missing(layout: Layout) -> None:
 
 
 def test_exists_requires_all_below_a_manifest(layout: Layout) -> None:
-    """What nobody names may go at any time; what lacks a blob is pushed again."""
+    """A manifest that is not listed, or lacks a blob, does not count."""
     made = index(layout)
     push(layout, made, "all")
     assert layout.exists(made.descriptor)
