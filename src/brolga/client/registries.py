@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from brolga import protocol
 from brolga.errors import Denied, Unauthorized
-from brolga.protocol import Credentials, Timeout, UploadStrategy
+from brolga.protocol import Credentials, Timeout, UploadStrategy, identify_registry
 from brolga.spec.reference import Repository
 from brolga.stores.registry import RegistryStore
 from brolga.stream.replay import DEFAULT_WINDOW, MemoryBuffer
@@ -92,7 +92,7 @@ class UploadOptions:
         style = self.style
         if isinstance(style, Mapping):
             style = style.get(repository.registry, "auto")
-        profile = protocol.identify_registry(registry.host, registry.ping_headers)
+        profile = identify_registry(registry.host, registry.ping_headers)
         # A chunk is kept in memory until it has arrived, as the window is.
         return profile.strategy.cap_chunk(self.window // uploads).override(style)
 
