@@ -1,4 +1,7 @@
-"""The client of registries, layouts and archives, and functions with a client of their own."""
+"""The client of registries, layouts and archives, and functions with a client of their own.
+
+The functions use the credentials of the command: see `default_keychain`.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +33,7 @@ __all__ = [
 
 
 def push_layer(repository: Repository | LocalRef | str, layer: Blob) -> Descriptor:
-    """Stream a layer into a repository: see `Client.push_layer`.
-
-    With a client of its own, and the credentials that the command uses (`default_keychain`).
-    """
+    """Stream a layer into a repository: see `Client.push_layer`."""
     with Client(credentials=default_keychain()) as client:
         return client.push_layer(repository, layer)
 
@@ -41,31 +41,24 @@ def push_layer(repository: Repository | LocalRef | str, layer: Blob) -> Descript
 def push_stream(
     place: ImageRef | str, stream: StreamLayer, *, artifact_type: str = UNKNOWN_ARTIFACT
 ) -> ImageRef:
-    """Push a stream under a name that keeps it: see `Client.push_stream`.
-
-    Credentials are found as by `push_layer`.
-    """
+    """Push a stream under a name that keeps it: see `Client.push_stream`."""
     with Client(credentials=default_keychain()) as client:
         return client.push_stream(place, stream, artifact_type=artifact_type)
 
 
 def push(place: ImageRef | str, tree: Tree) -> ImageRef:
-    """Push an image or an index: see `Client.push`; credentials are found as by `push_layer`."""
+    """Push an image or an index: see `Client.push`."""
     with Client(credentials=default_keychain()) as client:
         return client.push(place, tree)
 
 
 def image(place: ImageRef | str, platform: Platform | None = None) -> Image:
-    """Return an image: see `Client.image`; credentials are found as by `push_layer`.
-
-    Its layers are read when they are needed. The connections are closed when no part of the image
-    is in use any more.
-    """
+    """Return an image, whose layers are read when they are needed: see `Client.image`."""
     client = Client(credentials=default_keychain())
     try:
-        found = client.image(place, platform)
+        pulled = client.image(place, platform)
     except BaseException:
         client.close()
         raise
     client.close_when_dropped()
-    return found
+    return pulled

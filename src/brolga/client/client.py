@@ -7,6 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from brolga.client.opener import StoreOpener
 from brolga.client.registries import Registries, TransportOptions, UploadOptions
 from brolga.errors import InvalidManifest, InvalidReference, excerpt
 from brolga.images import Image, ImageIndex
@@ -16,7 +17,7 @@ from brolga.spec.platform import DEFAULT_PLATFORM
 from brolga.spec.reference import Reference, Repository
 from brolga.stores import location
 from brolga.stores.copy import push
-from brolga.stores.store import NullStore, OnePassStore, complete_manifest
+from brolga.stores.store import OnePassStore, complete_manifest
 from brolga.stores.sync import Copier
 from brolga.stream.decompression import Limits
 from brolga.transport import Transport
@@ -45,16 +46,12 @@ _STREAM_LIMITS: Final = Limits(size=None)
 class Client:
     """A client of registries, layouts and archives. Threads may share one; close it at the end.
 
-    Its methods are about images and blobs; those of `registries` about a registry as a whole.
-
-    A name is one of a registry, or a place on this machine (`stores.location`): `oci:DIR:TAG`,
-    `oci-archive:FILE:TAG`, `docker-archive:FILE:NAME:TAG`.
+    Its methods are about images and blobs; those of `registries` about a registry as a whole. A
+    place is a registry's reference, or is on this machine: see `stores.location`.
 
     `credentials` is a keychain, which is asked for each repository, or credentials for every
-    registry; None is anonymous. `retry` says how often a request is repeated, and after which
-    pauses. `on_warning` is called once with the host and text of each warning of a registry.
-
-    Raises OSError for a certificate that cannot be read, ValueError for invalid options.
+    registry; None is anonymous. `retry` bounds how often, and how soon, a request is repeated.
+    `on_warning` is called once with the host and text of each warning of a registry.
     """
 
     def __init__(
@@ -78,7 +75,7 @@ class Client:
             self._uploads,
             options.insecure,
         )
-        self._stores = location.StoreOpener(self.registries, self._uploads.spool, on_warning)
+        self._stores = StoreOpener(self.registries, on_warning)
 
     def __enter__(self) -> Self:
         """Return the client itself."""
@@ -108,13 +105,12 @@ class Client:
         """Return the image (or artifact) or the index of a name.
 
         If several images of a layout or an archive have the name, `platform` chooses one. With
-        `compress_layers`, uncompressed layers of a docker archive are compressed by a push.
-
-        Raises NotFound, ImageNotFound, InvalidManifest, InvalidLayout, RegistryError and more.
+        `compress_layers`, uncompressed layers of a docker archive are compressed by a push. Raises
+        NotFound in a registry, ImageNotFound on this machine.
         """
         place = location.parse_image_ref(place)
-        store = self._stores.open_source(place, compress_layers=compress_layers)
-        return location.read_again(store, place).tree(place.identifier, platform)
+        store = self._stores.open_rereadable(place, compress_layers=compress_layers)
+        return store.tree(place.identifier, platform)
 
     def image(
         self,
@@ -123,46 +119,42 @@ class Client:
         *,
         compress_layers: bool = True,
     ) -> Image:
-        """Return an image; of an index, the one for `platform`, by default linux/amd64.
-
-        Raises PlatformNotFound, which lists the platforms, and what `get` raises.
-        """
+        """Return an image; of an index, the one for `platform`, by default linux/amd64."""
         tree = self.get(place, compress_layers=compress_layers, platform=platform)
         return _image_of(tree, platform or DEFAULT_PLATFORM)
 
     def index(self, place: ImageRef | str) -> ImageIndex:
-        """Return an index. Raises InvalidManifest if it is an image, and what `get` raises."""
+        """Return an index. Raises InvalidManifest if it is an image."""
         tree = self.get(place)
         if isinstance(tree, Image):
-            raise InvalidManifest(f"{place} is an image, where an index is wanted")
+            raise InvalidManifest(f"{place} is an image, not an index")
         return tree
 
     def manifest(self, place: ImageRef | str, platform: Platform | None = None) -> Manifest | Index:
         """Return the manifest or index; with `platform`, the manifest of that image."""
         place = location.parse_image_ref(place)
-        tree = self._manifests(place).tree(place.identifier, platform)
+        tree = self._stores.open_manifests(place).tree(place.identifier, platform)
         while platform is not None and isinstance(tree, ImageIndex):
             tree = tree.child(tree.index.select(platform))
         return complete_manifest(tree)
 
     def config(self, place: ImageRef | str, platform: Platform | None = None) -> bytes:
-        """Return the exact bytes of an image's config. Raises as `image`."""
+        """Return the exact bytes of an image's config."""
         place = location.parse_image_ref(place)
-        images = self._manifests(place, compress_layers=False)
-        tree = images.tree(place.identifier, platform)
+        store = self._stores.open_manifests(place, compress_layers=False)
+        tree = store.tree(place.identifier, platform)
         with _image_of(tree, platform or DEFAULT_PLATFORM).config_blob.open() as stream:
             return b"".join(stream)
 
     def head(self, place: ImageRef | str) -> Descriptor:
         """Return the descriptor of a name, without reading its manifest if possible."""
         place = location.parse_image_ref(place)
-        return self._manifests(place).resolve(place.identifier)
+        return self._stores.open_manifests(place).resolve(place.identifier)
 
     def blob(self, place: ImageRef | str) -> BlobStream:
         """Open the blob of a digest. A wrong byte is an error at the end of the read."""
         place = location.parse_image_ref(place)
-        store = self._stores.open(place, "blob")
-        return store.fetch_blob(_blob_digest(place))
+        return self._stores.open(place, "blob").fetch_blob(_blob_digest(place))
 
     def pull_stream(
         self, place: ImageRef | str, *, raw: bool = False, limits: Limits = _STREAM_LIMITS
@@ -170,8 +162,7 @@ class Client:
         """Open the only layer of an artifact or image, decompressed unless `raw`.
 
         It is verified while it is read: do not use the bytes if the end raises an error. `limits`
-        bounds their size: by default, beyond 4 GiB, 1100 times the compressed size. Raises as
-        `get`, and InvalidManifest unless there is exactly one layer.
+        bounds their size: by default, beyond 4 GiB, 1100 times the compressed size.
         """
         from brolga.client.streams import open_stream
 
@@ -184,9 +175,8 @@ class Client:
 
     def iter_tags(self, home: Repository | LocalRef | str) -> Iterator[str]:
         """Yield the tags of a repository page by page, as `tags` returns them."""
-        yield from self._manifests(
-            location.parse_repository_ref(home), compress_layers=False
-        ).tags()
+        home = location.parse_repository_ref(home)
+        yield from self._stores.open_manifests(home, compress_layers=False).tags()
 
     def referrers(self, place: ImageRef | str, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """Return what refers to a manifest, by the API or the tag that replaces it."""
@@ -201,7 +191,6 @@ class Client:
         """Stream a layer into a repository or a layout, in one pass; return its descriptor.
 
         No manifest names the layer, so a garbage collection may delete it: see `push_stream`.
-        Raises SourceError, StreamConsumed, UploadInterrupted, RegistryError, TransportError.
         """
         return self._stores.open(location.parse_repository_ref(repository), "push").push(layer)
 
@@ -220,10 +209,8 @@ class Client:
         if anything fails before, the name stands for what it did.
 
         With `verify_existing`, each blob is checked below a manifest that is there, and what a
-        registry has lost is sent again. `expected` is what the tag must stand for until the end.
-
-        Raises what `push_layer` raises, TagConflict, InvalidReference if `place` has a digest that
-        is not the tree's, NotComputed if that is not known yet, OSError.
+        registry has lost is sent again. `expected` is what the tag must stand for until the end:
+        else TagConflict is raised.
         """
         place = location.parse_image_ref(place)
         tag = location.tag_to_write(place)
@@ -244,8 +231,7 @@ class Client:
     ) -> ImageRef:
         """Push a stream and an artifact manifest that names it, in one pass; return its name.
 
-        `title` is the name of the file that ORAS writes. `pull_stream` returns the bytes. Raises
-        as `push`, and InvalidManifest for an artifact type that is not valid.
+        `title` is the name of the file that ORAS writes. `pull_stream` returns the bytes.
         """
         from brolga.client.streams import artifact_of
 
@@ -281,8 +267,6 @@ class Client:
         `platform`, only that image of an index is copied; with `referrers`, what refers to it as
         well. `change` returns another tree, which is pushed instead. `verify_existing` is as in
         `push`. `source` may be an archive that is read once (`stores.archive.ArchiveStream`).
-
-        Raises what `push` and `get` raise, InvalidReference for referrers of an archive.
         """
         target = location.parse_image_ref(target)
         name = ""
@@ -323,7 +307,7 @@ class Client:
         """Copy each tag of a repository, a layout or an archive; yield it, and its new name.
 
         Tags in `exclude` are not copied, and yielded with None. Of a name like `example.com/app:v1`
-        the tag counts. Raises as `copy`, InvalidReference if two images would get one tag.
+        the tag counts. Raises InvalidReference if two images would get one tag.
         """
         source = location.parse_repository_ref(source)
         target = location.parse_repository_ref(target)
@@ -343,26 +327,16 @@ class Client:
         return location.pin(named, store.tag(place.identifier, tag).digest)
 
     def delete(self, place: ImageRef | str) -> None:
-        """Delete a manifest by digest, or a tag if the registry supports that.
-
-        A layout's blobs stay until `Layout.gc`. Raises NotFound, ImageNotFound, RegistryError.
-        """
+        """Delete a manifest by digest, or a tag. A layout keeps its blobs until `Layout.gc`."""
         place = location.parse_image_ref(place)
         self._stores.open(place, "delete").delete(place.identifier)
 
     def delete_blob(self, reference: Reference | str) -> None:
-        """Delete the blob of a digest in a registry. Raises NotFound, RegistryError."""
+        """Delete the blob of a digest in a registry."""
         if isinstance(reference, str):
             reference = Reference.parse(reference)
         digest = _blob_digest(reference)
         self.registries.open(reference.repository, "pull,push,delete").delete_blob(digest)
-
-    def _manifests(
-        self, place: ImageRef | Repository, *, compress_layers: bool = True
-    ) -> ReadStore:
-        """Open a place to read manifests alone: an archive may be read from a pipe for that."""
-        store = self._stores.open_source(place, compress_layers=compress_layers)
-        return store.stream_into(NullStore()) if isinstance(store, OnePassStore) else store
 
     def _copier(
         self,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from brolga.errors import BrolgaError
 from brolga.protocol import Request, identify_registry
@@ -45,12 +45,8 @@ class Explanation:
     mount: str
     referrers: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields by name, ready for json."""
-        return asdict(self)
 
-
-def explained(
+def explain_push(
     transport: Transport,
     registry: RegistrySession,
     repository: Repository,

@@ -9,17 +9,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from brolga import protocol
 from brolga.errors import Denied, Unauthorized
-from brolga.protocol import (
-    Credentials,
-    Retry,
-    Timeout,
-    UploadStrategy,
-    check_login,
-    identify_registry,
-    list_repositories,
-    ping,
-)
+from brolga.protocol import Credentials, Timeout, UploadStrategy, identify_registry
 from brolga.spec.reference import Repository
 from brolga.stores.registry import RegistryStore
 from brolga.stream.replay import DEFAULT_WINDOW, MemoryBuffer
@@ -31,7 +23,7 @@ if TYPE_CHECKING:
 
     from brolga.auth import Keychain
     from brolga.client.explain import Explanation
-    from brolga.protocol import Access, RegistrySession
+    from brolga.protocol import Access, RegistrySession, Retry
     from brolga.spec.digest import Digest
     from brolga.stream.replay import ReplayBuffer
     from brolga.stream.spool import SpoolChoice
@@ -125,37 +117,34 @@ class Registries:
     # --- Registries
 
     def check_login(self, registry: str, credentials: Credentials) -> bool:
-        """Check credentials with a registry; return whether it requires authentication.
-
-        Raises Unauthorized or Denied if they are refused.
-        """
+        """Return whether a registry requires authentication. Raises Unauthorized, Denied."""
         session = self.ping(Repository(registry, "any"), credentials)
-        return self.transport.run(check_login(session))
+        return self.transport.run(protocol.check_login(session))
 
     def authorization(
         self, repository: Repository | str, actions: str = "pull", *also: Repository | str
     ) -> str:
         """Return the Authorization header for `actions` in a repository, and to pull from others.
 
-        It holds a secret; it is empty if the registry requires none. Raises Unauthorized, Denied.
+        It holds a secret; it is empty if the registry requires none.
         """
-        access = self.access(_parsed(repository), actions, *map(_parsed, also))
-        return self.transport.run(access.registry.authorize(access.scope, Timeout.DEFAULT))
+        return self._authorize(self.access(_parsed(repository), actions, *map(_parsed, also)))
 
     def explain(self, repository: Repository | str) -> Explanation:
         """Return how a repository would be pushed to. The registry is asked; nothing is changed."""
-        from brolga.client.explain import explained
+        from brolga.client.explain import explain_push
 
         repository = _parsed(repository)
         registry = self.registry_for(repository)
         credentials = self.credentials_for(repository)
         strategy = self.uploads.strategy(repository, registry)
-        return explained(self.transport, registry, repository, credentials, strategy)
+        return explain_push(self.transport, registry, repository, credentials, strategy)
 
     def catalog(self, registry: str) -> Iterator[str]:
         """Yield the repositories of a registry page by page, by docker's catalog API."""
         session = self.registry_for(Repository(registry, "catalog"))
-        with closing(self.transport.stream(list_repositories(session.catalog_access()))) as pages:
+        flow = protocol.list_repositories(session.catalog_access())
+        with closing(self.transport.stream(flow)) as pages:
             for page in pages:
                 yield from page
 
@@ -164,10 +153,7 @@ class Registries:
     def open(
         self, repository: Repository, actions: str = "pull", *also: Repository, uploads: int = 1
     ) -> RegistryStore:
-        """Return a repository as a store, for `actions` in it, and to pull from others.
-
-        `uploads` is how many blobs will be pushed at a time.
-        """
+        """Return a repository as a store, which will push `uploads` blobs at a time."""
         return RegistryStore(
             repository,
             partial(self.access, repository, actions, *also),
@@ -181,29 +167,24 @@ class Registries:
     def open_target(
         self, repository: Repository, mount_sources: Collection[Repository | None]
     ) -> RegistryStore:
-        """Return a repository to push to, which may mount blobs from some others.
-
-        Raises Unauthorized, Denied.
-        """
+        """Return a repository to push to, which may mount blobs from some others."""
         near = {
             source for source in mount_sources if source and source.registry == repository.registry
         } - {repository}
         jobs = self.uploads.jobs
         store = self.open(repository, "pull,push", *near, uploads=jobs)
         try:
-            self._authorize(store)
+            self._authorize(store.access)  # before several threads ask for a token
         except (Unauthorized, Denied):
             if not near:
                 raise
             # Without the right to read from the others, blobs are uploaded instead.
             store = replace(self.open(repository, "pull,push", uploads=jobs), mounts=False)
-            self._authorize(store)
+            self._authorize(store.access)
         return store
 
-    def _authorize(self, store: RegistryStore) -> None:
-        """Get a token before several threads ask for one."""
-        access = store.access
-        self.transport.run(access.registry.authorize(access.scope, Timeout.DEFAULT))
+    def _authorize(self, access: Access) -> str:
+        return self.transport.run(access.registry.authorize(access.scope, Timeout.DEFAULT))
 
     def access(self, repository: Repository, actions: str = "pull", *also: Repository) -> Access:
         """Return the access to a repository for `actions`, and to pull from others."""
@@ -218,7 +199,7 @@ class Registries:
         key = repository.registry, credentials
         if key not in self._registries:
             self._registries[key] = self.transport.run(
-                ping(
+                protocol.ping(
                     repository.api_host,
                     credentials,
                     schemes=self._schemes(repository),

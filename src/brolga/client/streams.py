@@ -25,10 +25,7 @@ if TYPE_CHECKING:
 def artifact_of(
     stream: StreamLayer, artifact_type: str, title: str, annotations: Mapping[str, str] | None
 ) -> Artifact:
-    """Return the artifact of one stream, which is read when it is pushed.
-
-    Raises InvalidManifest for an artifact type that is not valid.
-    """
+    """Return the artifact of one stream, which is read when it is pushed."""
     blob: Blob = StreamBlob(stream)
     if title:
         blob = TitledBlob(blob, title)
@@ -36,10 +33,7 @@ def artifact_of(
 
 
 def open_stream(place: ImageRef, tree: Tree, limits: Limits, *, raw: bool) -> BlockStream:
-    """Open the bytes of the only layer of `tree`, decompressed unless `raw`.
-
-    Raises InvalidManifest if it is an index, or has more or fewer layers than one.
-    """
+    """Open the only layer of `tree`, decompressed unless `raw`. Raises InvalidManifest."""
     if not isinstance(tree, Image):
         raise InvalidManifest(
             f"{place} is an index, and a stream is one blob",

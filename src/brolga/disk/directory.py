@@ -32,8 +32,8 @@ class UnsafePath(OSError):
     """A link, a FIFO or a device is in the place of a file or a directory."""
 
     def __init__(self, path: Path) -> None:
-        what = "there is a link, or no regular file, in the place of a file or a directory"
-        super().__init__(errno.ELOOP, what, os.fspath(path))
+        message = "there is a link, or no regular file, in the place of a file or a directory"
+        super().__init__(errno.ELOOP, message, os.fspath(path))
 
 
 class Sync(Enum):
@@ -120,10 +120,7 @@ class Directory:
         return new
 
     def open(self, path: Path, flags: int = os.O_RDONLY) -> int:
-        """Open a regular file; a new file has mode 666.
-
-        A file that has a second name is not opened for writing.
-        """
+        """Open a regular file; a new one has mode 666. One with two names cannot be written."""
         with self.opened(path.parent) as directory:
             try:
                 descriptor = os.open(path.name, flags | _SAFE, 0o666, dir_fd=directory)

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
-    from types import TracebackType
     from typing import Self
 
     from brolga.spec.blob import Block
@@ -84,10 +83,7 @@ class LayoutDirectory:
         return self.tree.locked(self.path, operation)
 
     def lock_uploads(self, operation: int) -> AbstractContextManager[None]:
-        """Lock `.uploads`: shared to add blobs, exclusive to delete blobs that no image needs.
-
-        Raises as `Directory.locked`.
-        """
+        """Lock `.uploads`: shared to add blobs, exclusive to delete blobs that no image needs."""
         return self.tree.locked(self.uploads, operation)
 
     def blob_path(self, digest: Digest) -> Path:
@@ -184,12 +180,7 @@ class TemporaryFile:
         """Return the file itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Delete the file if it was not moved, and close it."""
         try:
             if not self._is_moved:

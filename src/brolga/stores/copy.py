@@ -44,7 +44,7 @@ _INCOMPLETE: Final = (400, 404)
 _UNKNOWN: Final = "MANIFEST_BLOB_UNKNOWN"
 
 
-def push(  # noqa: PLR0913 - what goes where, and what is taken for granted
+def push(  # noqa: PLR0913 - the tree, its target, and what is checked
     target: WriteStore,
     tree: Tree,
     name: str = "",
@@ -58,8 +58,7 @@ def push(  # noqa: PLR0913 - what goes where, and what is taken for granted
     What the target has already is not sent. With `verify_existing`, every blob is checked, also
     below a manifest that is there. `expected` is what the tag must stand for until the end.
 
-    Raises what reading the layers and pushing raise: the first failure, after everything else was
-    stopped; InvalidManifest for a tree that is too deep, TagConflict.
+    Raises the first failure, after everything else was stopped; TagConflict.
     """
     if expected is None and not verify_existing and _is_up_to_date(target, tree, name):
         return tree.descriptor
@@ -69,7 +68,7 @@ def push(  # noqa: PLR0913 - what goes where, and what is taken for granted
     try:
         _push_manifests(target, documents, expected)
     except RegistryError as error:
-        trusted = any(one.exists for one in documents)
+        trusted = any(document.exists for document in documents)
         if error.status not in _INCOMPLETE or not (trusted or _UNKNOWN in error.codes):
             raise
         documents = _push_blobs_of(target, tree, name, jobs, verify_existing=True)
@@ -90,17 +89,12 @@ class _Document:
         """The manifest or index. Raises NotComputed if a layer of it was not read yet."""
         return self.tree.manifest if isinstance(self.tree, Image) else self.tree.index
 
-    @property
-    def is_done(self) -> bool:
-        """Whether it need not be pushed. One with a subject must, to be listed as a referrer."""
-        return self.exists and not self.name and _subject(self.tree) is None
 
-
-def _known(documents: Iterable[_Document]) -> Iterator[Manifest | Index]:
+def _complete_manifests(documents: Iterable[_Document]) -> Iterator[Manifest | Index]:
     """Yield the manifests that are complete before their streams are read."""
-    for one in documents:
+    for document in documents:
         with suppress(NotComputed):
-            yield one.content
+            yield document.content
 
 
 def _is_up_to_date(target: WriteStore, tree: Tree, name: str) -> bool:
@@ -119,8 +113,8 @@ def _push_blobs_of(
     """Push all blobs of a tree; return its documents, which can be pushed then, children first."""
     documents = list(_children_first(target, tree, name, set(), verify_existing=verify_existing))
     if isinstance(target, Preannounces):
-        target.announce(_known(documents))
-    trees = [one.tree for one in documents if not one.exists]
+        target.announce(_complete_manifests(documents))
+    trees = [document.tree for document in documents if not document.exists]
     images = [tree for tree in trees if isinstance(tree, Image)]
     _push_blobs(target, (blob for tree in trees for blob in _layers(tree)), jobs)
     _push_blobs(target, (image.config_blob for image in images), jobs)
@@ -130,12 +124,13 @@ def _push_blobs_of(
 def _push_manifests(
     target: WriteStore, documents: Sequence[_Document], expected: Digest | None
 ) -> None:
-    for one in documents:
-        if one.is_done:
-            continue
-        if one.name and expected is not None:
-            _check_unmoved(target, one.name, expected)
-        target.push_manifest(one.content, one.name or str(one.content.digest))
+    for document in documents:
+        content, name = document.content, document.name
+        if document.exists and not name and content.subject is None:
+            continue  # one with a subject is pushed again, to be listed as a referrer
+        if name and expected is not None:
+            _check_unmoved(target, name, expected)
+        target.push_manifest(content, name or str(content.digest))
 
 
 def _check_unmoved(target: WriteStore, tag: str, expected: Digest) -> None:
@@ -143,8 +138,8 @@ def _check_unmoved(target: WriteStore, tag: str, expected: Digest) -> None:
 
     No registry offers a conditional PUT: between the two requests the tag may still move.
     """
-    found = target.find(tag)
-    actual = found and found.digest
+    descriptor = target.find(tag)
+    actual = descriptor and descriptor.digest
     if actual == expected:
         return
     moved = f"moved from {expected} to {actual}" if actual else f"({expected}) was deleted"
@@ -192,10 +187,7 @@ def _subject(tree: Tree) -> Descriptor | None:
 
 
 def _layers(tree: Tree) -> Iterator[Blob]:
-    """Yield the layers of an image, or the blobs that an index lists.
-
-    Foreign ones stay where they are.
-    """
+    """Yield the layers of an image, or the blobs of an index, except for foreign ones."""
     for layer in tree.layers if isinstance(tree, Image) else tree.blobs:
         try:
             media_type = layer.descriptor.media_type
@@ -207,13 +199,13 @@ def _layers(tree: Tree) -> Iterator[Blob]:
 
 def _distinct(blobs: Iterable[Blob]) -> list[Blob]:
     """Return each object once, and each digest that is known already once."""
-    found: dict[object, Blob] = {}
+    distinct: dict[object, Blob] = {}
     for blob in blobs:
         try:
-            found.setdefault(blob.descriptor.digest, blob)
+            distinct.setdefault(blob.descriptor.digest, blob)
         except NotComputed:
-            found.setdefault(id(blob), blob)
-    return list(found.values())
+            distinct.setdefault(id(blob), blob)
+    return list(distinct.values())
 
 
 def _push_blobs(target: WriteStore, blobs: Iterable[Blob], jobs: int) -> None:
@@ -256,19 +248,19 @@ def _check(stop: Stop) -> None:
         raise _Stopped("given up: another part of the push failed")
 
 
+@dataclass(frozen=True)
 class _CancellableBlob:
     """A blob that is streamed, and can be cancelled."""
 
-    def __init__(self, blob: Blob, stop: Stop) -> None:
-        self.blob = blob
-        self._stop = stop
+    blob: Blob
+    stop: Stop
 
     @property
     def descriptor(self) -> Descriptor:
         return self.blob.descriptor
 
     def open(self) -> _CancellableStream:
-        return _CancellableStream(self.blob.open(), self._stop)
+        return _CancellableStream(self.blob.open(), self.stop)
 
 
 class _CancellableStream(BlockReader):
@@ -335,10 +327,7 @@ def _run_tasks(
 
 
 def _join(workers: Iterable[threading.Thread], stop: Stop) -> None:
-    """Wait for the threads that were started. If that is interrupted, ask them to stop once more.
-
-    It waits in slices: see `brolga.stream.worker`.
-    """
+    """Wait for the threads, in slices. If that is interrupted, ask them to stop once more."""
     try:
         for worker in workers:
             while worker.is_alive():
@@ -353,7 +342,7 @@ def _work(
     done: queue.SimpleQueue[BaseException | None],
     stop: Stop,
 ) -> None:
-    """Do tasks while there are any; tell of each how it ended. A failure stops all others."""
+    """Do tasks while there are any; report how each ended. A failure stops all others."""
     while not stop.requests and not todo.empty():
         with suppress(queue.Empty):
             task = todo.get_nowait()

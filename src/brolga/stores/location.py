@@ -13,26 +13,19 @@ repository `oci` of Docker Hub is written docker.io/library/oci.
 
 from __future__ import annotations
 
-import os
 import re
-import stat
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, overload
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, overload
 
-from brolga.errors import ImageNotFound, InvalidDigest, InvalidReference, excerpt
+from brolga.errors import InvalidDigest, InvalidReference, excerpt
 from brolga.spec.digest import Digest
 from brolga.spec.reference import Reference, Repository
-from brolga.stores.store import OnePassStore
+from brolga.stores.names import digest_of, number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
     from typing import Self
 
     from brolga.images import Tree
-    from brolga.stores.layout import Layout
-    from brolga.stores.store import ReadStore, Store, WriteStore
-    from brolga.stream.spool import SpoolChoice
 
 
 Kind: TypeAlias = Literal["oci", "oci-archive", "docker-archive", "archive"]
@@ -49,8 +42,6 @@ _NAME: Final = re.compile("[A-Za-z0-9_][A-Za-z0-9_.:@+/-]{0,254}")
 _GRAMMAR: Final = (
     "a place is written oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME:TAG]"
 )
-_COPY_FIRST: Final = "copy it to oci:DIR first"
-_NUMBER: Final = re.compile("@[0-9]{1,9}")
 _TAG_AND_DIGEST: Final = re.compile(".*@sha(?:256|512):.*")
 _BY_DIGEST: Final = re.compile("([^:]+)@((?:sha256|sha512):[^:]*)")
 
@@ -70,8 +61,8 @@ class LocalRef:
     def __post_init__(self) -> None:
         """Check both parts."""
         if not self.path:
-            what = "DIR" if self.kind == "oci" else "FILE"
-            raise _wrong(f"{self.kind}: has no {what} behind it")
+            variable = "DIR" if self.kind == "oci" else "FILE"
+            raise _wrong(f"{self.kind}: has no {variable} behind it")
         if "\0" in self.path:
             raise _wrong(f"path {excerpt(self.path)} has a null character in it")
         if self.kind == "oci" and self.path == "-":
@@ -92,10 +83,7 @@ class LocalRef:
     @property
     def digest(self) -> Digest | None:
         """The digest that names the image, None if it is not named by one."""
-        try:
-            return Digest.parse(self.name) if self.name[:3] == "sha" else None
-        except InvalidDigest:
-            return None
+        return digest_of(self.name)
 
     @property
     def tag(self) -> str:
@@ -114,7 +102,7 @@ class LocalRef:
 
     @property
     def _is_number(self) -> bool:
-        return _NUMBER.fullmatch(self.name) is not None
+        return number_of(self.name) is not None
 
 
 ImageRef: TypeAlias = Reference | LocalRef
@@ -132,9 +120,9 @@ def parse_image_ref(text: ImageRef | Repository | str) -> ImageRef | Repository:
     kind = _PREFIXES.get(prefix) if colon else None
     if kind is None:
         return Reference.parse(text)
-    if found := _BY_DIGEST.fullmatch(rest):
+    if match := _BY_DIGEST.fullmatch(rest):
         try:
-            return LocalRef(kind, found[1], str(Digest.parse(found[2])))
+            return LocalRef(kind, match[1], str(Digest.parse(match[2])))
         except InvalidDigest as error:
             raise _wrong(str(error)) from error
     path, colon, name = rest.partition(":")
@@ -183,10 +171,7 @@ def pin(place: ImageRef, digest: Digest) -> ImageRef:
 
 
 def tag_to_write(place: ImageRef | Repository) -> str:
-    """Return the tag that a push to a place writes; "" for none.
-
-    Raises InvalidReference for a number, which can name only an image that exists.
-    """
+    """Return the tag that a push writes; "" for none. Raises InvalidReference for a number."""
     if isinstance(place, Repository):
         return ""
     if isinstance(place, LocalRef) and place.name and not place.tag and place.digest is None:
@@ -226,123 +211,8 @@ def keeps_layers(place: ImageRef | Repository) -> bool:
 
 def keeps_names(source: ImageRef | Repository, target: ImageRef | Repository) -> bool:
     """Return whether `target` takes any name of `source` as it is, not only its tag."""
-    return isinstance(source, Repository) or (
-        isinstance(target, LocalRef) and not is_archive(source)
-    )
-
-
-# --- Opening
-
-
-class Registries(Protocol):
-    """What opens the repositories of registries as stores."""
-
-    def open(self, repository: Repository, actions: str) -> Store:
-        """Open a repository for `actions`, as a token's scope names them."""
-
-    def open_target(
-        self, repository: Repository, mount_sources: Collection[Repository | None]
-    ) -> Store:
-        """Open a repository to push to, whose blobs can be mounted from some others."""
-
-
-# What is done in a store: the actions for a registry's token, and why an archive cannot do it.
-_USES: Final = {
-    "blob": ("pull", "its blobs are read with their image alone"),
-    "referrers": ("pull", "it has no referrers"),
-    "push": ("pull,push", "a layer alone is not an image"),
-    "tag": ("pull,push", "it is written as a whole"),
-    "delete": ("pull,push,delete", "it is written as a whole"),
-}
-
-
-@dataclass(frozen=True)
-class StoreOpener:
-    """Opens places as stores.
-
-    `spool` is where an archive keeps what it cannot stream. `on_warning` is as `Layout` has it.
-    """
-
-    registries: Registries
-    spool: SpoolChoice
-    on_warning: Callable[[str, str], object]
-
-    def open(self, place: ImageRef | Repository, use: str) -> Store:
-        """Open a repository or a layout, for a `use` in `_USES`.
-
-        Raises InvalidReference for an archive.
-        """
-        self.check(place, use)
-        home = home_of(place)
-        if isinstance(home, Repository):
-            return self.registries.open(home, _USES[use][0])
-        return self._layout(home)
-
-    def check(self, place: ImageRef | Repository, use: str) -> None:
-        """Raise InvalidReference for an archive, in which a `use` is not possible."""
-        if is_archive(place):
-            raise _wrong(f"{place} is an archive: {_USES[use][1]}", _COPY_FIRST)
-
-    def open_source(
-        self, place: ImageRef | Repository, *, compress_layers: bool = True
-    ) -> ReadStore | OnePassStore:
-        """Open a place for reading: a `OnePassStore` if it is an archive on a pipe.
-
-        `compress_layers` says whether uncompressed layers of an archive become gzip.
-        """
-        home = home_of(place)
-        if isinstance(home, Repository):
-            return self.registries.open(home, "pull")
-        if not is_archive(home):
-            return self._layout(home)
-        from brolga.stores.archive import Archive, ArchiveStream
-
-        form, compression = FORMS[home.kind], "gzip" if compress_layers else "none"
-        if _is_one_pass(home):
-            return ArchiveStream(home.path, form, spool=self.spool, compression=compression)
-        if not os.path.lexists(home.path):
-            raise ImageNotFound(f"archive {home.path} does not exist")
-        return Archive(home.path, form, compression=compression)
-
-    @contextmanager
-    def open_target(
-        self, place: ImageRef | Repository, mount_sources: Collection[Repository | None] = ()
-    ) -> Iterator[WriteStore]:
-        """Open a place for writing. An archive is there when the block ends without an error.
-
-        An archive needs a spool for a stream, whose size it must know first.
-        """
-        home = home_of(place)
-        if isinstance(home, Repository):
-            yield self.registries.open_target(home, mount_sources)
-        elif not is_archive(home):
-            with self._layout(home).writing() as layout:
-                yield layout
-        else:
-            from brolga.stores.archive import open_writer
-
-            tag = tag_to_write(place)
-            with open_writer(home.path, FORMS[home.kind], tag, spool=self.spool) as writer:
-                yield writer
-
-    def _layout(self, home: LocalRef) -> Layout:
-        from brolga.stores.layout import Layout
-
-        return Layout(home.path, self.on_warning)
-
-
-def read_again(store: ReadStore | OnePassStore, place: ImageRef | Repository) -> ReadStore:
-    """Return a store that can be read several times. Raises InvalidReference for a pipe."""
-    if isinstance(store, OnePassStore):
-        raise _wrong(f"{place} is read once, from stdin, and this needs more", _COPY_FIRST)
-    return store
-
-
-def _is_one_pass(place: LocalRef) -> bool:
-    try:
-        return place.is_pipe or not stat.S_ISREG(os.stat(place.path).st_mode)  # noqa: PTH116 - a str needs no Path
-    except OSError:
-        return False  # opening it raises the error
+    is_local = isinstance(target, LocalRef)
+    return isinstance(source, Repository) or (is_local and not is_archive(source))
 
 
 def _check_name(kind: Kind, name: str) -> None:
@@ -359,5 +229,5 @@ def _check_name(kind: Kind, name: str) -> None:
         )
 
 
-def _wrong(what: str, hint: str = _GRAMMAR) -> InvalidReference:
-    return InvalidReference(what, hint=hint)
+def _wrong(message: str, hint: str = _GRAMMAR) -> InvalidReference:
+    return InvalidReference(message, hint=hint)

@@ -1,6 +1,6 @@
 """A repository of a registry, as a store of images.
 
-Each method runs a flow of `wire`. A push saves what it can: a blob that the registry has is not
+Each method runs a flow of `protocol`. A push saves what it can: a blob that the registry has is not
 read, one of another repository of the registry is mounted, and a small one goes in one PUT.
 """
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
+from brolga import protocol
 from brolga.errors import (
     InvalidManifest,
     NotComputed,
@@ -20,24 +21,6 @@ from brolga.errors import (
     TransportError,
 )
 from brolga.images import BlockStream, InMemoryBlob, StoredBlob
-from brolga.protocol import (
-    add_referrer,
-    cancel,
-    delete_blob,
-    delete_manifest,
-    find_manifest,
-    get_manifest,
-    has_blob,
-    head_manifest,
-    list_referrers,
-    list_tags,
-    mount_blob,
-    put_manifest,
-    read_blob,
-    remove_referrer,
-    upload_bytes,
-    upload_stream,
-)
 from brolga.spec.blob import Rereadable
 from brolga.spec.digest import Digest
 from brolga.spec.index import parse_manifest
@@ -67,10 +50,6 @@ _LOST_ANSWER: Final = ("cut", "timeout")
 _CANONICAL: Final = "sha256"
 
 
-def _new_window(*, is_reopenable: bool) -> ReplayBuffer:  # noqa: ARG001 - the same window for both
-    return MemoryBuffer()
-
-
 @dataclass(frozen=True)
 class RegistryStore:
     """A repository of a registry, as a `store.Store`. Threads may share one.
@@ -87,7 +66,7 @@ class RegistryStore:
     repository: Repository
     connect: Callable[[], Access]
     transport: Transport
-    keep: Callable[..., ReplayBuffer] = _new_window
+    keep: Callable[..., ReplayBuffer] = lambda **_: MemoryBuffer()
     retry: Retry | None = None
     strategy: Callable[[RegistrySession], UploadStrategy] | None = None
     mounts: bool = True
@@ -112,7 +91,7 @@ class RegistryStore:
 
     def tags(self) -> Iterator[str]:
         """Yield the tags page by page, in the registry's order."""
-        with closing(self.transport.stream(list_tags(self.access))) as pages:
+        with closing(self.transport.stream(protocol.list_tags(self.access))) as pages:
             for page in pages:
                 yield from page
 
@@ -122,23 +101,23 @@ class RegistryStore:
 
     def resolve(self, name: str = "", platform: Platform | None = None) -> Descriptor:  # noqa: ARG002 - as in `tree`
         """Return the descriptor of a tag or digest, by HEAD if possible. Raises NotFound."""
-        return self.transport.run(head_manifest(self.access, name))
+        return self.transport.run(protocol.head_manifest(self.access, name))
 
     def find(self, tag: str) -> Descriptor | None:
         """Return what a tag or digest stands for; None if it is not known to exist."""
-        return self.transport.run(find_manifest(self.access, tag))
+        return self.transport.run(protocol.find_manifest(self.access, tag))
 
     def exists(self, descriptor: Descriptor, tag: str = "") -> bool:
         """Return whether a manifest is there, or, with `tag`, whether that stands for it.
 
         Few registries keep a manifest without what it refers to.
         """
-        found = self.find(tag or str(descriptor.digest))
-        return found is not None and found.digest == descriptor.digest
+        stored = self.find(tag or str(descriptor.digest))
+        return stored is not None and stored.digest == descriptor.digest
 
     def fetch_manifest(self, name: str) -> Manifest | Index:
         """Read the manifest or index of a tag or digest."""
-        stored = self.transport.run(get_manifest(self.access, name))
+        stored = self.transport.run(protocol.get_manifest(self.access, name))
         try:
             return parse_manifest(stored.raw, stored.media_type, stored.digest.algorithm)
         except InvalidManifest as error:
@@ -151,14 +130,15 @@ class RegistryStore:
     def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
         """Open a blob. Its bytes are verified while they are read."""
         if isinstance(blob, Digest):
-            return BlockStream(self.transport.stream(read_blob(self.access, blob)))
+            return BlockStream(self.transport.stream(protocol.read_blob(self.access, blob)))
         if blob.data is not None:
             return InMemoryBlob(blob.data, blob.media_type).open()
-        return BlockStream(self.transport.stream(read_blob(self.access, blob.digest, blob.size)))
+        flow = protocol.read_blob(self.access, blob.digest, blob.size)
+        return BlockStream(self.transport.stream(flow))
 
     def referrers(self, digest: Digest, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """Return what refers to a manifest, by the referrers API or the tag that replaces it."""
-        return self.transport.run(list_referrers(self.access, digest, artifact_type))
+        return self.transport.run(protocol.list_referrers(self.access, digest, artifact_type))
 
     # --- Writing
 
@@ -174,11 +154,12 @@ class RegistryStore:
         except NotComputed:
             return self._upload(blob)
         if isinstance(blob, InMemoryBlob):
-            flow = upload_bytes(self.access, blob.data, descriptor, strategy=self.upload_strategy)
+            strategy = self.upload_strategy
+            flow = protocol.upload_bytes(self.access, blob.data, descriptor, strategy=strategy)
             return self._verify_kept(self.transport.run(flow))
         is_mounted, session = self._mount(blob, descriptor)
         if is_mounted or (
-            session is None and self.transport.run(has_blob(self.access, descriptor))
+            session is None and self.transport.run(protocol.has_blob(self.access, descriptor))
         ):
             return descriptor
         return self._upload(blob, session, descriptor)
@@ -194,7 +175,8 @@ class RegistryStore:
         if digest.algorithm != _CANONICAL and name != str(digest):
             self.push_manifest(manifest, str(digest))
         try:
-            receipt = run(put_manifest(self.access, name, manifest.raw, manifest.media_type))
+            put = protocol.put_manifest(self.access, name, manifest.raw, manifest.media_type)
+            receipt = run(put)
         except RegistryError as error:
             if digest.algorithm != _CANONICAL:
                 error.add_note(_algorithm_hint(digest))
@@ -202,7 +184,7 @@ class RegistryStore:
         if name == str(digest) and digest.algorithm != _CANONICAL:
             self._check_kept("manifest", digest, is_kept=self.find(name) is not None)
         if manifest.subject is not None and not receipt.subject_processed:
-            run(add_referrer(self.access, manifest.subject.digest, manifest.as_referrer))
+            run(protocol.add_referrer(self.access, manifest.subject.digest, manifest.as_referrer))
 
     def tag(self, name: str, tag: str) -> Descriptor:
         """Push the manifest of a tag or digest under another tag; return its descriptor."""
@@ -213,18 +195,18 @@ class RegistryStore:
     def delete(self, name: str) -> None:
         """Delete a manifest by digest, or a tag if the registry supports that.
 
-        A manifest is also removed from its subject's referrers tag, in a registry without the
-        referrers API. Raises NotFound, RegistryError (distribution-spec, Deleting manifests).
+        A manifest is also removed from its subject's referrers tag, in a registry without the API.
         """
         is_digest = ":" in name
         subject = self.fetch_manifest(name).subject if is_digest else None
-        self.transport.run(delete_manifest(self.access, name))
+        self.transport.run(protocol.delete_manifest(self.access, name))
         if subject is not None:
-            self.transport.run(remove_referrer(self.access, subject.digest, Digest.parse(name)))
+            digest = Digest.parse(name)
+            self.transport.run(protocol.remove_referrer(self.access, subject.digest, digest))
 
     def delete_blob(self, digest: Digest) -> None:
         """Delete a blob. Raises NotFound, RegistryError."""
-        self.transport.run(delete_blob(self.access, digest))
+        self.transport.run(protocol.delete_blob(self.access, digest))
 
     # --- Inside
 
@@ -239,7 +221,7 @@ class RegistryStore:
             with self._cancel_on_error(session):
                 kept = self.keep(is_reopenable=again is not None)
             with closing(kept) as keep:
-                flow = upload_stream(
+                flow = protocol.upload_stream(
                     self.access,
                     ReplayableBody(stream.blocks(), keep, again),
                     lambda: blob.descriptor,
@@ -258,8 +240,6 @@ class RegistryStore:
 
         A registry may hold a lock while it reads the body of a PUT (go-containerregistry's does): a
         later GET of the same registry would block for ever.
-
-        Raises StreamConsumed, with a note where its bytes were pushed to, if that is known.
         """
         try:
             stream = blob.open()
@@ -268,7 +248,7 @@ class RegistryStore:
         except StreamConsumed as error:
             with suppress(NotComputed, StopIteration):
                 digest = blob.descriptor.digest
-                home = next(home for (_, one), home in self.pushed_blobs.items() if one == digest)
+                home = next(home for key, home in self.pushed_blobs.items() if key[1] == digest)
                 error.add_note(f"it went to {home}: push an image that is read from there")
             raise
         return stream
@@ -276,7 +256,7 @@ class RegistryStore:
     def _verify_kept(self, described: Descriptor) -> Descriptor:
         """Return the descriptor of a pushed blob. Raises ProtocolViolation if it is not kept."""
         if described.digest.algorithm != _CANONICAL:
-            is_kept = self.transport.run(has_blob(self.access, described))
+            is_kept = self.transport.run(protocol.has_blob(self.access, described))
             self._check_kept("blob", described.digest, is_kept=is_kept)
         return described
 
@@ -303,7 +283,7 @@ class RegistryStore:
             return False, None
         access = self.access.registry.access(here, "pull,push", home)
         try:
-            session = self.transport.run(mount_blob(access, descriptor.digest, home))
+            session = self.transport.run(protocol.mount_blob(access, descriptor.digest, home))
         except RegistryError as error:
             if error.status in _OVERLOADED:
                 raise
@@ -321,7 +301,7 @@ class RegistryStore:
             yield
         except BaseException:
             if session is not None:
-                self.transport.run(cancel(self.access, session))
+                self.transport.run(protocol.cancel(self.access, session))
             raise
 
 

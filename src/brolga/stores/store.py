@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, cast, runtime_checkable
 
 from brolga.errors import InvalidManifest, LayerError, NotComputed, excerpt
 from brolga.images import Image, ImageIndex, StoredBlob
-from brolga.images.index import is_blob
+from brolga.images.index import is_blob, read_platforms
 from brolga.spec.index import Index
 from brolga.spec.mediatypes import DOCKER_SCHEMA_1, DOCKER_SCHEMA_1_SIGNED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from brolga.images import Tree
     from brolga.spec.blob import Blob, BlobStream, Block
@@ -31,11 +31,7 @@ if TYPE_CHECKING:
 
 # Manifests that refer to others. The last is that of image-spec 1.1.0-rc2, which was withdrawn.
 _UNREAD: Final = frozenset(
-    {
-        DOCKER_SCHEMA_1,
-        DOCKER_SCHEMA_1_SIGNED,
-        "application/vnd.oci.artifact.manifest.v1+json",
-    }
+    {DOCKER_SCHEMA_1, DOCKER_SCHEMA_1_SIGNED, "application/vnd.oci.artifact.manifest.v1+json"}
 )
 
 
@@ -51,16 +47,10 @@ class Fetcher(HasMountSource, Protocol):
     """A store that returns manifests and blobs, as often as needed. Threads may share one."""
 
     def fetch_manifest(self, name: str) -> Manifest | Index:
-        """Read the manifest or index of a tag or digest.
-
-        Raises NotFound; ImageNotFound or CorruptBlob if the store is on this machine.
-        """
+        """Read the manifest or index of a tag or digest. Raises NotFound or ImageNotFound."""
 
     def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
-        """Open a blob. Its bytes are verified while they are read.
-
-        Raises, here or later, NotFound, or CorruptBlob if the store is on this machine.
-        """
+        """Open a blob. Its bytes are verified while they are read."""
 
 
 class ReadStore(HasMountSource, Protocol):
@@ -116,7 +106,7 @@ class Store(Fetcher, ReadStore, WriteStore, Protocol):
 
 @runtime_checkable
 class Preannounces(Protocol):
-    """A target that is told which manifests will be pushed, before it gets their blobs."""
+    """A target that learns which manifests will be pushed before it gets their blobs."""
 
     def announce(self, manifests: Iterable[Manifest | Index]) -> None:
         """Take note of manifests. They are pushed later all the same."""
@@ -191,6 +181,28 @@ def read_tree(source: Fetcher, name: str) -> Tree:
     return _tree(source, source.fetch_manifest(name))
 
 
+def open_image(manifest: Manifest, blob: Callable[..., Blob]) -> Image:
+    """Return the image of a manifest. `blob` opens a descriptor, given what returns its DiffID."""
+
+    def diff_id(number: int) -> Digest:
+        return image.config.diff_ids[number]
+
+    layers = tuple(
+        blob(layer, partial(diff_id, number)) for number, layer in enumerate(manifest.layers)
+    )
+    image = Image(manifest, blob(manifest.config), layers)
+    return image
+
+
+def offered_platforms(
+    entry: Descriptor, load: Callable[[Descriptor], Tree]
+) -> tuple[Platform, ...]:
+    """Return the platforms of an entry of index.json, which `load` reads if it does not say."""
+    if is_blob(entry):
+        return ()
+    return (entry.platform,) if entry.platform else read_platforms(load(entry))
+
+
 def complete_manifest(tree: Tree) -> Manifest | Index:
     """Return the manifest or index of a tree. Layers with an unknown digest are read for it."""
     if isinstance(tree, ImageIndex):
@@ -204,19 +216,20 @@ def complete_manifest(tree: Tree) -> Manifest | Index:
     return tree.manifest
 
 
-def verified_blocks(blob: Blob, stream: BlobStream) -> Iterator[Block]:
-    """Yield the blocks of a blob with a known digest.
-
-    Raises DigestMismatch at the end of other bytes, unless the stream itself does.
-    """
-    if isinstance(blob, StoredBlob) and blob.is_verified:
-        yield from stream
-        return
-    verifier = blob.descriptor.digest.verifier()
-    for block in stream:
+def verify_blocks(digest: Digest, blocks: Iterable[Block]) -> Generator[bytes, None, None]:
+    """Yield blocks. Raises DigestMismatch at the end if they have another digest."""
+    verifier = digest.verifier()
+    for block in blocks:
         verifier.update(block)
-        yield block
+        yield cast("bytes", block)  # a BlockStream accepts any buffer
     verifier.verify()
+
+
+def verified_blocks(blob: Blob, stream: BlobStream) -> Iterator[Block]:
+    """Return the blocks of a blob with a known digest, verified here unless the stream does it."""
+    if isinstance(blob, StoredBlob) and blob.is_verified:
+        return iter(stream)
+    return verify_blocks(blob.descriptor.digest, stream)
 
 
 def _tree(source: Fetcher, document: Manifest | Index) -> Tree:
@@ -224,59 +237,44 @@ def _tree(source: Fetcher, document: Manifest | Index) -> Tree:
         return ImageIndex(
             document, partial(_child, source), source.mount_source, _open=partial(_blob, source)
         )
-    return _image(source, document)
+    return open_image(document, partial(stored_blob, source))
 
 
 def _child(source: Fetcher, descriptor: Descriptor) -> Tree:
-    """Read an image or an index that an index lists.
-
-    Raises InvalidManifest if it is neither, or its descriptor in the index is wrong.
-    """
+    """Read an image or index that an index lists. Raises InvalidManifest if they differ."""
     if is_blob(descriptor):
         raise InvalidManifest(
             f"the index has {descriptor.digest}, which is neither an image nor an index but "
             f"{excerpt(descriptor.media_type)}"
         )
     document = source.fetch_manifest(str(descriptor.digest))
-    found = document.descriptor
-    for what, said, actual in (
-        ("size", descriptor.size, found.size),
-        ("mediaType", descriptor.media_type, found.media_type),
+    actual = document.descriptor
+    for member, expected, value in (
+        ("size", descriptor.size, actual.size),
+        ("mediaType", descriptor.media_type, actual.media_type),
     ):
-        if said != actual:
+        if expected != value:
             raise InvalidManifest(
-                f"{descriptor.digest} has the {what} {actual}, and {said} in the index that has it"
+                f"{descriptor.digest} has the {member} {value}, and {expected} in the index that "
+                "has it"
             )
     return _tree(source, document)
 
 
 def _blob(source: Fetcher, descriptor: Descriptor) -> StoredBlob:
-    """Return a blob that an index lists.
-
-    Raises InvalidManifest for a manifest of a format that is not supported: what it refers to is
-    unknown, so a copy would not be complete.
-    """
+    """Return a blob of an index, unless it is a manifest: what that refers to is unknown."""
     if descriptor.media_type in _UNREAD:
         raise InvalidManifest(
             f"the index has {descriptor.digest}, a manifest of the type {descriptor.media_type}, "
             "which is deprecated: it cannot be read or copied",
             hint="leave it out with brolga index filter",
         )
-    return StoredBlob(
-        descriptor, partial(source.fetch_blob, descriptor), source.mount_source, is_verified=True
-    )
+    return stored_blob(source, descriptor)
 
 
-def _image(source: Fetcher, manifest: Manifest) -> Image:
-    def diff_id(number: int) -> Digest:
-        return image.config.diff_ids[number]
-
-    def blob(descriptor: Descriptor, diff_id_of: Callable[[], Digest] | None = None) -> StoredBlob:
-        opener = partial(source.fetch_blob, descriptor)
-        return StoredBlob(descriptor, opener, source.mount_source, diff_id_of, is_verified=True)
-
-    layers = tuple(
-        blob(layer, partial(diff_id, number)) for number, layer in enumerate(manifest.layers)
-    )
-    image = Image(manifest, blob(manifest.config), layers)
-    return image
+def stored_blob(
+    source: Fetcher, descriptor: Descriptor, diff_id_of: Callable[[], Digest] | None = None
+) -> StoredBlob:
+    """Return a blob of a store that verifies what it reads."""
+    opener = partial(source.fetch_blob, descriptor)
+    return StoredBlob(descriptor, opener, source.mount_source, diff_id_of, is_verified=True)

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from brolga.errors import (
-    ImageNotFound,
-    InvalidDigest,
-    InvalidManifest,
-    InvalidReference,
-    excerpt,
-)
+from brolga.errors import ImageNotFound, InvalidManifest, InvalidReference, excerpt
 from brolga.images import Image, ImageIndex
 from brolga.images.index import is_blob
-from brolga.spec.digest import Digest
 from brolga.spec.reference import Reference, Repository
 from brolga.stores.copy import push
+from brolga.stores.names import digest_of
 from brolga.stores.store import ChecksTags, OnePassStore
 
 if TYPE_CHECKING:
@@ -27,6 +20,7 @@ if TYPE_CHECKING:
 
     from brolga.images import Tree
     from brolga.spec.descriptor import Descriptor
+    from brolga.spec.digest import Digest
     from brolga.spec.platform import Platform
     from brolga.stores.store import ReadStore, Store, WriteStore
 
@@ -63,10 +57,7 @@ class Copier:
             return self._push(target, tree, tag)
 
     def copy_all(
-        self,
-        exclude: Container[str] = (),
-        *,
-        keep_names: bool,
+        self, exclude: Container[str] = (), *, keep_names: bool
     ) -> Iterator[tuple[str, Descriptor | None]]:
         """Copy each image with a tag; yield it and the descriptor, None for those in `exclude`."""
         if isinstance(self.source, OnePassStore):
@@ -107,8 +98,7 @@ class Copier:
 def match_tags(store: ReadStore, platform: Platform | None, *, keep_names: bool) -> dict[str, str]:
     """Return for each tag that a copy of all images makes, the name that has it in `store`.
 
-    `platform` chooses one of several images of one name, which are an error without it. If
-    `keep_names`, each name becomes a tag as it is.
+    `platform` chooses one of several images of one name. If `keep_names`, each name is a tag.
     """
     if isinstance(store, ChecksTags):
         store.check_tags(unique=platform is None)
@@ -122,8 +112,7 @@ def tags_of(names: Iterable[str], tree: Callable[[str], Tree]) -> dict[str, str]
     """Return for each tag the name that has it; `tree` reads the image of a name.
 
     Of a name like `example.com/app:v1` the tag counts. An image that is named by its file or digest
-    has none. Raises InvalidReference for two images with one tag, and for an invalid name,
-    ImageNotFound if there are images but no tag.
+    has none. Raises InvalidReference for two images with one tag, ImageNotFound for no tag.
     """
     names = list(names)
     name_by_tag: dict[str, str] = {}
@@ -145,9 +134,8 @@ def tags_of(names: Iterable[str], tree: Callable[[str], Tree]) -> dict[str, str]
 
 def _tag(name: str) -> str:
     """Return the tag of a name, "" if it has none. Raises InvalidReference."""
-    with suppress(InvalidDigest):
-        if Digest.parse(name).is_computable:  # app:v1 is in the grammar of digests, too
-            return ""
+    if digest_of(name):
+        return ""
     if not {"/", ":", "@"} & set(name):
         return "" if name.endswith(".json") else name
     reference = Reference.parse(name)
@@ -163,7 +151,7 @@ def read_referrers(source: Store, tree: Tree) -> Iterator[Tree]:
     """Yield what refers to a tree, to its children, and to its referrers; each once.
 
     The list of referrers is the registry's word alone. It may name a manifest as its own referrer,
-    or ever more of them. Raises InvalidManifest if that is too deep, and what reading raises.
+    or ever more of them: then InvalidManifest is raised.
     """
     todo: list[tuple[Tree, int]] = [(tree, 0)]
     seen = {tree.digest}

@@ -56,7 +56,7 @@ def image(text: str, platform: Platform = DEFAULT_PLATFORM) -> Image:
     return Image.empty(platform).append(StreamLayer([tar(text)]))
 
 
-def test_an_image_is_pushed_and_read_without_a_registry(tmp_path: Path) -> None:
+def test_push_and_get_without_a_registry(tmp_path: Path) -> None:
     """`brolga.push` and `brolga.image` take a place as they take a reference."""
     pushed = brolga.push(f"oci:{tmp_path}/layout:v1", image("a"))
     assert str(pushed) == f"oci:{tmp_path}/layout@{pushed.digest}"
@@ -67,7 +67,7 @@ def test_an_image_is_pushed_and_read_without_a_registry(tmp_path: Path) -> None:
         assert sum(map(len, stream.blocks())) == layer.size
 
 
-def test_what_is_read_of_a_layout(client: Client, place: str) -> None:
+def test_reading_methods_of_a_layout(client: Client, place: str) -> None:
     """Each way to read, by a text or a value, by tag and by digest."""
     local = parse_image_ref(place)
     assert isinstance(local, LocalRef)
@@ -79,7 +79,7 @@ def test_what_is_read_of_a_layout(client: Client, place: str) -> None:
     assert client.referrers(place) == ()
 
 
-def test_of_an_index_an_image_is_chosen(client: Client, tmp_path: Path) -> None:
+def test_image_chooses_the_platform_of_an_index(client: Client, tmp_path: Path) -> None:
     """`manifest` and `copy` with a platform; `index` is one or an error."""
     made = ImageIndex.empty()
     for platform in (DEFAULT_PLATFORM, ARM64):
@@ -99,9 +99,7 @@ def test_of_an_index_an_image_is_chosen(client: Client, tmp_path: Path) -> None:
     assert pushed.digest == found.digest
 
 
-def test_the_manifest_of_a_docker_archive_is_made_by_reading_it(
-    client: Client, tmp_path: Path
-) -> None:
+def test_manifest_of_a_docker_archive_reads_its_layers(client: Client, tmp_path: Path) -> None:
     """Where its layers are not compressed, their digests are those that a push will give."""
     layer = StreamLayer([tar("a")], "none")
     client.push(f"docker-archive:{tmp_path}/a.tar:a:v1", Image.empty().append(layer))
@@ -113,7 +111,7 @@ def test_the_manifest_of_a_docker_archive_is_made_by_reading_it(
 
 
 @pytest.mark.parametrize("kind", ["oci-archive", "docker-archive"])
-def test_a_stream_into_an_archive_needs_a_spool(tmp_path: Path, kind: str) -> None:
+def test_push_of_a_stream_into_an_archive_needs_a_spool(tmp_path: Path, kind: str) -> None:
     """Nothing is written to a disk unless `spool` says so: the error says what to do."""
     place = f"{kind}:{tmp_path}/a.tar:a:v1"
     with Client() as without, pytest.raises(LayerError, match=r"--spool .* or write to oci:DIR"):
@@ -123,7 +121,7 @@ def test_a_stream_into_an_archive_needs_a_spool(tmp_path: Path, kind: str) -> No
         client.push(place, image("a"))
 
 
-def test_docker_s_archives_keep_layers_as_they_are(tmp_path: Path) -> None:
+def test_copy_between_docker_archives_keeps_layers(tmp_path: Path) -> None:
     """From one into another nothing is compressed, so nothing must wait."""
     saved, piped = f"docker-archive:{tmp_path}/a.tar:a:v1", f"docker-archive:{tmp_path}/b.tar:a:v1"
     layer = StreamLayer([tar("a")], "none")
@@ -138,7 +136,7 @@ def test_docker_s_archives_keep_layers_as_they_are(tmp_path: Path) -> None:
             client.copy(saved, f"oci-archive:{tmp_path}/d.tar")
 
 
-def test_a_tag_of_a_layout_is_given_and_taken(client: Client, place: str) -> None:
+def test_tag_and_delete_in_a_layout(client: Client, place: str) -> None:
     """`tag` and `delete`: by name the name, by digest the image."""
     digest = client.head(place).digest
     home = LocalRef("oci", place.split(":")[1])
@@ -152,13 +150,15 @@ def test_a_tag_of_a_layout_is_given_and_taken(client: Client, place: str) -> Non
 
 
 @pytest.mark.parametrize("tag", ["", "@0", str(OTHER)])
-def test_what_names_an_image_already_is_no_tag(client: Client, place: str, tag: str) -> None:
-    """A tag that nobody could use."""
+def test_tag_rejects_a_number_or_digest(client: Client, place: str, tag: str) -> None:
+    """Such a tag could not be used."""
     with pytest.raises(InvalidReference, match="cannot be a new name"):
         client.tag(place, tag)
 
 
-def test_a_digest_must_be_that_of_the_tree(client: Client, place: str, tmp_path: Path) -> None:
+def test_push_rejects_a_place_with_another_digest(
+    client: Client, place: str, tmp_path: Path
+) -> None:
     """As in a registry."""
     tree = client.get(place)
     assert client.push(f"oci:{tmp_path}/b@{tree.digest}", tree).digest == tree.digest
@@ -173,7 +173,7 @@ def test_a_digest_must_be_that_of_the_tree(client: Client, place: str, tmp_path:
         client.blob("localhost:5000/app:v1")
 
 
-def test_several_images_are_saved_into_one_place(client: Client, tmp_path: Path) -> None:
+def test_write_images_writes_several_images(client: Client, tmp_path: Path) -> None:
     """Each under its name; "" is its digest."""
     images = [("v1", image("a")), ("", image("b"))]
     saved: list[ImageRef] = client.write_images(f"oci:{tmp_path}/layout", images)
@@ -188,7 +188,7 @@ def test_several_images_are_saved_into_one_place(client: Client, tmp_path: Path)
 
 
 @pytest.mark.parametrize("kind", ["oci", "oci-archive"])
-def test_every_name_of_an_image_is_listed(client: Client, tmp_path: Path, kind: str) -> None:
+def test_tags_lists_every_name(client: Client, tmp_path: Path, kind: str) -> None:
     """In a layout and in the archive of one; an image that has none by its digest, or not."""
     one, other = image("a"), image("b")
     client.write_images(f"{kind}:{tmp_path}/x", [("v1", one), ("v2", one), ("", other)])
@@ -207,17 +207,17 @@ USES = {
 
 
 @pytest.mark.parametrize("use", USES)
-def test_what_an_archive_cannot_do_says_why(client: Client, use: str) -> None:
+def test_archive_rejects_uses_with_a_reason(client: Client, use: str) -> None:
     """Before it is opened."""
     with pytest.raises(InvalidReference, match=r"oci-archive:a\.tar is an archive: ") as found:
         USES[use](client, "oci-archive:a.tar")
     assert found.value.__notes__ == ["copy it to oci:DIR first"]
 
 
-def test_stdin_is_read_once(
+def test_get_rejects_a_pipe(
     client: Client, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By `copy`; what needs to look at it more than once does not."""
+    """Only `copy` accepts it; other methods read a source more than once."""
     with pytest.raises(InvalidReference, match="is read once, from stdin, and this needs more"):
         client.get("oci-archive:-")
     client.copy(place, f"oci-archive:{tmp_path}/a.tar")
@@ -234,7 +234,7 @@ def test_stdin_is_read_once(
 
 
 @pytest.mark.parametrize("platform", [None, ARM64])
-def test_an_image_is_made_of_one_that_comes_down_a_pipe(
+def test_push_mutated_reads_an_archive_from_a_pipe(
     client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, platform: Platform | None
 ) -> None:
     """Its layers go on as they come, and new ones on top of them; of an index, of one image."""
@@ -269,10 +269,10 @@ def test_a_push_that_fails_leaves_no_new_layout(client: Client, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_referrers_come_to_an_end(
+def test_copy_stops_at_referrers_too_deep(
     client: Client, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A registry's list is its word alone: it may name the image itself, or ever more."""
+    """A registry may list the image itself as a referrer, or ever more referrers."""
     digest = client.head(place).digest
     told: list[Descriptor] = [client.head(place)]
     monkeypatch.setattr(Layout, "referrers", lambda *_: tuple(told))
@@ -289,10 +289,8 @@ def test_referrers_come_to_an_end(
         client.copy(place, f"oci:{tmp_path}/b:v1", referrers=True)
 
 
-def test_referrers_of_an_index_and_its_children_are_copied_once(
-    client: Client, tmp_path: Path
-) -> None:
-    """An image that is listed twice is asked about once; what refers to a referrer comes along."""
+def test_copy_copies_each_referrer_once(client: Client, tmp_path: Path) -> None:
+    """An image that is listed twice is read once; referrers of referrers are copied."""
     home = f"oci:{tmp_path}/a"
     child = image("child")
     client.push(home, child)
@@ -308,17 +306,17 @@ def test_referrers_of_an_index_and_its_children_are_copied_once(
         assert [each.digest for each in found] == [other.digest]
 
 
-def test_an_archive_that_cannot_be_opened_is_the_source_s_failure(
+def test_copy_raises_source_error_if_an_archive_cannot_be_opened(
     client: Client, tmp_path: Path
 ) -> None:
-    """A directory is no archive; what is not there is not found."""
+    """A directory is not an archive, and a missing file is ImageNotFound."""
     with pytest.raises(SourceError, match="cannot open the archive"):
         client.copy(f"oci-archive:{tmp_path}", f"oci:{tmp_path}/b:v1")
     with pytest.raises(ImageNotFound, match=r"archive .* does not exist"):
         client.copy(f"oci-archive:{tmp_path}/a.tar", f"oci:{tmp_path}/b:v1")
 
 
-def test_a_repository_is_still_one(client: Client) -> None:
-    """A text without a prefix is a registry's."""
+def test_push_accepts_a_repository(client: Client) -> None:
+    """A name without a prefix is in a registry."""
     with pytest.raises(InvalidReference, match="a repository is wanted here"):
         client.tags("localhost:5000/app:v1")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from tests.protocol.driver import REPOSITORY, USER, Answer, drive
 
-from brolga.client.explain import explained
+from brolga.client.explain import explain_push
 from brolga.errors import TransportError
 from brolga.protocol import Flow, RegistrySession, Request, Response, identify_registry
 
@@ -45,7 +46,7 @@ def explain(
     registry = RegistrySession(f"https://{host}", credentials, ping_headers=shows or {})
     driver = Driver(answer or Response(404))
     style = identify_registry(registry.host, registry.ping_headers).strategy.override(wish)
-    said = explained(cast("Transport", driver), registry, REPOSITORY, credentials, style)
+    said = explain_push(cast("Transport", driver), registry, REPOSITORY, credentials, style)
     assert {request.method for request in driver.calls} == {"GET"}
     return said
 
@@ -61,10 +62,10 @@ def explain(
         ("mine.jfrog.io", "jfrog", 0, False, False),
     ],
 )
-def test_what_is_told_is_what_an_upload_does(
+def test_explain_push_shows_what_an_upload_does(
     host: str, profile: str, smaller: int, last_in_put: bool, resumes: bool
 ) -> None:
-    """Each known registry by its row of `wire/profiles.py`, and why."""
+    """Each known registry by its row of the table, and the reason."""
     said = explain(host)
     assert (said.profile, said.chunk, said.smaller) == (profile, 0, smaller)
     assert (said.last_in_put, said.resumes) == (last_in_put, resumes)
@@ -80,16 +81,14 @@ def test_what_is_told_is_what_an_upload_does(
         ("streamed", 0, 32 << 20),
     ],
 )
-def test_what_a_413_leads_to_is_told_of_the_style_in_force(
-    wish: str, chunk: int, smaller: int
-) -> None:
-    """Half of its chunks, and nothing where these are the smallest."""
+def test_explain_push_shows_the_chunk_after_a_413(wish: str, chunk: int, smaller: int) -> None:
+    """Half of the chunk size, and 0 if that is the smallest already."""
     said = explain(wish=wish)
     assert (said.chunk, said.smaller, said.put_max) == (chunk, smaller, 0)
 
 
-def test_a_registry_is_known_by_what_it_shows() -> None:
-    """Its API check's headers count, where its host's name says nothing."""
+def test_explain_push_identifies_a_registry_by_its_headers() -> None:
+    """The headers of the ping count if the host is not known."""
     assert explain(shows={"server": "zot"}).profile == "zot"
 
 
@@ -102,14 +101,14 @@ def test_a_registry_is_known_by_what_it_shows() -> None:
         (TransportError("it is gone", reason="tls"), "not known: it is gone"),
     ],
 )
-def test_referrers_are_kept_by_the_api_or_under_a_tag(answer: Answer, told: str) -> None:
+def test_explain_push_shows_referrers_api_or_tag(answer: Answer, told: str) -> None:
     """A registry without the API answers 404 (distribution-spec, Unavailable Referrers API)."""
     assert explain(answer=answer).referrers == told
 
 
-def test_no_secret_is_told() -> None:
-    """Where credentials come from is told, not what they are."""
+def test_explanation_has_no_secret() -> None:
+    """It shows the origin of credentials, not the credentials."""
     said = explain(credentials=USER)
     assert said.credentials == "given"
-    assert USER.password not in str(said.to_dict())
+    assert USER.password not in str(asdict(said))
     assert explain().credentials == "none: anonymous"

@@ -79,7 +79,7 @@ def test_create_keeps_an_index(layout: LayoutDirectory) -> None:
     assert layout.read(layout.index, 10) == b"{}"
 
 
-def test_a_link_is_refused(layout: LayoutDirectory, tmp_path: Path) -> None:
+def test_layout_directory_refuses_a_link(layout: LayoutDirectory, tmp_path: Path) -> None:
     """Also above the layout, below the root of the registry."""
     layout.create()
     (tmp_path / "link").symlink_to(layout.path)

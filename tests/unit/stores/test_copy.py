@@ -82,7 +82,7 @@ def nested(depth: int, width: int) -> tuple[Tree, list[Tree], list[str]]:
     return trees[-1], trees, read
 
 
-def test_each_document_is_read_and_put_once_children_first() -> None:
+def test_push_puts_each_document_once_children_first() -> None:
     """An index may list a child many times: that is no reason to read it as often."""
     tree, trees, read = nested(12, 8)
     store = Store()
@@ -93,7 +93,7 @@ def test_each_document_is_read_and_put_once_children_first() -> None:
 
 
 @pytest.mark.parametrize("depth", [17, 2000])
-def test_indexes_that_are_nested_too_deep_are_refused(depth: int) -> None:
+def test_push_rejects_indexes_nested_too_deep(depth: int) -> None:
     """Before anything is sent; no registry and no tool has use for them."""
     store = Store()
     with pytest.raises(InvalidManifest, match="indexes are nested deeper than 16 levels"):
@@ -102,7 +102,7 @@ def test_indexes_that_are_nested_too_deep_are_refused(depth: int) -> None:
     push(store, nested(16, 1)[0], "all")
 
 
-def test_a_failure_stops_what_goes_on_beside_it() -> None:
+def test_push_stops_other_blobs_after_a_failure() -> None:
     """The first one is raised, after every thread has ended."""
     begun = threading.Event()
     stopped: list[BaseException] = []
@@ -196,7 +196,7 @@ def test_push_stops_the_threads_if_the_users_code_fails() -> None:
     assert "another part of the push failed" in str(stopped[0])
 
 
-def test_a_failure_wakes_the_threads_that_wait() -> None:
+def test_push_wakes_waiting_threads_after_a_failure() -> None:
     """A thread may wait for its registry: it is not asked whether it has a next block."""
     waiting, ended = threading.Event(), threading.Event()
 
@@ -216,7 +216,7 @@ def test_a_failure_wakes_the_threads_that_wait() -> None:
     assert ended.is_set()
 
 
-def test_a_generator_is_not_begun_after_a_failure() -> None:
+def test_push_starts_no_generator_after_a_failure() -> None:
     """Nothing of it is read, so that it can be pushed again."""
 
     class Failing(Store):
@@ -234,7 +234,7 @@ def test_a_generator_is_not_begun_after_a_failure() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 @pytest.mark.parametrize("jobs", [1, 2, 4])
-def test_a_generator_sees_the_context_variables_of_the_caller(count: int, jobs: int) -> None:
+def test_push_runs_a_generator_in_the_context_of_the_caller(count: int, jobs: int) -> None:
     """However many layers and artifacts there are."""
     variable: ContextVar[str] = ContextVar("variable", default="lost")
     variable.set("mine")
@@ -252,7 +252,7 @@ def test_a_generator_sees_the_context_variables_of_the_caller(count: int, jobs: 
     assert ran == [(threading.current_thread(), "mine")] * (count + 1)
 
 
-def test_a_thread_that_cannot_be_started_ends_the_push(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_push_raises_if_a_thread_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that were started are waited for."""
     start = threading.Thread.start
     started: list[threading.Thread] = []
@@ -405,7 +405,7 @@ def layered(*texts: str) -> Image:
     return Image.empty().append(*(StreamLayer([text.encode()]) for text in texts))
 
 
-def test_a_tag_that_stands_for_it_already_is_left_alone() -> None:
+def test_push_does_nothing_if_the_tag_is_up_to_date() -> None:
     """Nothing is put and no blob is asked for."""
     store, image = Checking(), layered("a")
     push(store, image, "v1")
@@ -418,7 +418,7 @@ def test_a_tag_that_stands_for_it_already_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 404])
-def test_a_blob_that_the_store_has_lost_is_sent_again(status: int) -> None:
+def test_push_sends_lost_blobs_after_an_incomplete_manifest(status: int) -> None:
     """A manifest that is there is taken for whole, until the store says that it is not."""
     store, image = Checking(status), layered("a", "b")
     push(store, image, "v1")
@@ -442,7 +442,7 @@ class Again:
         return StreamLayer([b"a"]).open()
 
 
-def test_a_child_that_the_store_has_lost_a_blob_of() -> None:
+def test_push_sends_lost_blobs_of_a_child() -> None:
     """The child is there, so it is not put; the index is, and its children are gone through."""
     store, image = Checking(), layered("a")
     index = ImageIndex(Index.new([]), lambda _: image)
@@ -454,8 +454,8 @@ def test_a_child_that_the_store_has_lost_a_blob_of() -> None:
     assert store.put_as[-2:] == [str(image.digest), "all"]
 
 
-def test_what_is_refused_for_another_reason_is_told_at_once() -> None:
-    """Where nothing was taken for granted, another try would be no other."""
+def test_push_raises_other_refusals_at_once() -> None:
+    """If no manifest was assumed complete, a second push would be the same."""
     store = Checking()
     image = layered("a")
     store.blobs = Forgetful()
@@ -476,7 +476,7 @@ class Forgetful(dict[str, bytes]):
         """Keep nothing."""
 
 
-def test_a_blob_that_is_said_to_be_unknown_is_looked_at_once() -> None:
+def test_push_checks_blobs_once_after_manifest_blob_unknown() -> None:
     """Another client may be uploading the same one: what was sent is sent where it is not there."""
     store, image = Checking(), layered("a")
     put, answers = store.push_manifest, [RegistryError("x", method="PUT", url="u", status=400)]
@@ -492,7 +492,7 @@ def test_a_blob_that_is_said_to_be_unknown_is_looked_at_once() -> None:
     assert store.put_as == ["v1", "v1"]
 
 
-def test_each_blob_is_asked_for_where_it_is_wanted() -> None:
+def test_push_with_verify_existing_checks_every_blob() -> None:
     """`verify_existing`: what is damaged is found under a tag that stands for it, too."""
     store, image = Checking(), layered("a")
     push(store, image, "v1")
@@ -501,7 +501,7 @@ def test_each_blob_is_asked_for_where_it_is_wanted() -> None:
     assert len(store.pushed) == 2
 
 
-def test_what_has_a_subject_is_always_put() -> None:
+def test_push_always_puts_a_manifest_with_a_subject() -> None:
     """Only the answer to that says who lists it: a run may have died before it was listed."""
     store, image = Checking(), layered("a")
     artifact = image.with_subject(Image.empty().descriptor)
@@ -514,8 +514,8 @@ def test_what_has_a_subject_is_always_put() -> None:
 # --- A tag that moves
 
 
-def test_a_tag_that_moved_meanwhile_is_not_written() -> None:
-    """Whoever changed it in between would lose the change without a word."""
+def test_push_raises_tag_conflict_if_the_tag_moved() -> None:
+    """Else the other client's change would be lost."""
     store, base = Checking(), layered("a")
     push(store, base, "v1")
 
@@ -531,8 +531,8 @@ def test_a_tag_that_moved_meanwhile_is_not_written() -> None:
     push(store, base.append(StreamLayer([b"d"])), "v1", expected=other.digest)
 
 
-def test_a_tag_that_is_gone_meanwhile_is_not_made_again() -> None:
-    """Who deleted it wanted it so."""
+def test_push_raises_tag_conflict_if_the_tag_was_deleted() -> None:
+    """The deletion was intended."""
     store, base = Checking(), layered("a")
     push(store, base, "v1")
     del store.documents["v1"]

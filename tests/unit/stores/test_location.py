@@ -44,12 +44,12 @@ HEX = "0" * 64
         ("oci", Reference.parse("docker.io/library/oci:latest")),
     ],
 )
-def test_a_place_is_named_as_skopeo_names_it(text: str, place: object) -> None:
+def test_parse_image_ref_reads_the_grammar_of_skopeo(text: str, place: object) -> None:
     """containers-transports(5): the path ends at the first colon; the rest is the reference."""
     assert parse_image_ref(text) == place
 
 
-def test_a_prefix_wins_over_a_registry_s_reference() -> None:
+def test_parse_image_ref_prefers_a_prefix_to_a_repository() -> None:
     """`oci:latest` is a directory; the repository has a name of its own."""
     assert parse_image_ref("oci:latest") == LocalRef("oci", "latest")
     assert parse_image_ref("docker.io/library/oci:latest") == Reference.parse(
@@ -61,7 +61,7 @@ def test_a_prefix_wins_over_a_registry_s_reference() -> None:
     "text",
     ["oci:d", "oci:d:v1", f"oci:d@sha256:{HEX}", "oci-archive:-:@0", "docker-archive:a:b:1"],
 )
-def test_a_place_s_name_reads_back(text: str) -> None:
+def test_str_parses_back_to_an_equal_place(text: str) -> None:
     """`str` of a place is what `parse_image_ref` reads."""
     assert str(parse_image_ref(text)) == text
 
@@ -86,13 +86,13 @@ def test_a_place_s_name_reads_back(text: str) -> None:
         (f"docker-archive:a:b@sha256:{HEX}", "docker-archive: keeps no digests"),
     ],
 )
-def test_what_is_no_place_says_why(text: str, why: str) -> None:
+def test_parse_image_ref_rejects_invalid_places(text: str, why: str) -> None:
     """One line that names the part."""
     with pytest.raises(InvalidReference, match=why):
         parse_image_ref(text)
 
 
-def test_what_a_name_tells() -> None:
+def test_local_ref_has_digest_or_tag() -> None:
     """A digest or a number names what is there; a tag is also what is written."""
     digest = Digest("sha256", HEX)
     assert (LocalRef("oci", "d", "v1").digest, LocalRef("oci", "d", "v1").tag) == (None, "v1")
@@ -111,7 +111,7 @@ def test_what_a_name_tells() -> None:
     assert str(LocalRef("archive", "a:b.tar")) == "a:b.tar"
 
 
-def test_a_place_is_named_by_digest_beside_another() -> None:
+def test_with_digest_names_a_manifest_beside_another() -> None:
     """What verbs print: a name that stays."""
     digest = Digest("sha256", HEX)
     assert str(with_digest(parse_image_ref("oci:d:v1"), digest)) == f"oci:d@{digest}"
@@ -119,7 +119,7 @@ def test_a_place_is_named_by_digest_beside_another() -> None:
     assert str(found) == f"localhost:5000/a@{digest}"
 
 
-def test_a_home_has_no_name_of_one_image() -> None:
+def test_parse_repository_ref_rejects_one_image() -> None:
     """`brolga ls` wants all of them."""
     assert parse_repository_ref("oci:dir") == LocalRef("oci", "dir")
     assert parse_repository_ref("localhost:5000/app") == Repository("localhost:5000", "app")
@@ -147,7 +147,7 @@ PLACES: dict[str, ImageRef | Repository] = {
         ("pipe", "oci-archive:-", "", True, True, False),
     ],
 )
-def test_a_place_says_what_it_is(  # noqa: PLR0917 - a row of the table
+def test_predicates_of_each_kind_of_place(  # noqa: PLR0917 - a row of the table
     name: str, home: str, registry: str, archive: bool, pipe: bool, layers: bool
 ) -> None:
     """Every kind of place, by its name alone: nothing is opened."""
@@ -187,7 +187,7 @@ def test_tag_to_write_refuses_a_number() -> None:
         location.tag_to_write(parse_image_ref("oci:d:@0"))
 
 
-def test_pin_names_by_both_where_it_can() -> None:
+def test_pin_keeps_the_tag_in_a_registry_only() -> None:
     """A layout knows an image by one of them."""
     digest = Digest("sha256", HEX)
     place = location.with_name(Repository("localhost:5000", "a"), "v2")
@@ -198,7 +198,7 @@ def test_pin_names_by_both_where_it_can() -> None:
     assert str(location.with_digest(home, digest)) == f"localhost:5000/a@{digest}"
 
 
-def test_parsing_returns_what_is_parsed_already() -> None:
+def test_parse_returns_a_parsed_place_unchanged() -> None:
     """A caller may have a name as a text or as a value."""
     place = parse_image_ref("oci:d")
     assert parse_image_ref(place) is place

@@ -89,7 +89,7 @@ UPLOAD = [f"HEAD blobs/{BLOB.digest}", "POST blobs/uploads/", PUT]
         *((status, UPLOAD) for status in (408, 500, 501, 502, 504, 507, 520)),
     ],
 )
-def test_what_cannot_be_mounted_is_uploaded(status: int, asked: list[str]) -> None:
+def test_push_uploads_a_blob_that_cannot_be_mounted(status: int, asked: list[str]) -> None:
     """202 opens a session instead (end-11); a refusal says that it may not be taken from there."""
     told = Told(registry(status))
     assert remote(told).push(LAYER) == BLOB
@@ -97,7 +97,7 @@ def test_what_cannot_be_mounted_is_uploaded(status: int, asked: list[str]) -> No
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_failure_is_no_refusal(status: int) -> None:
+def test_push_raises_a_failure_of_a_mount(status: int) -> None:
     """A registry that is overrun gets no upload on top of it."""
     told = Told(registry(status))
     with pytest.raises(RegistryError, match=str(status)):
@@ -106,7 +106,7 @@ def test_a_failure_is_no_refusal(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 500, 502, 504])
-def test_mount_that_fails_once_is_made_again(status: int) -> None:
+def test_push_repeats_a_mount_that_fails_once(status: int) -> None:
     """A second mount of a blob does no harm, whatever the first one did (end-11)."""
     answers = [Response(status), Response(201)]
     told = Told(lambda _: answers.pop(0))
@@ -117,7 +117,7 @@ def test_mount_that_fails_once_is_made_again(status: int) -> None:
 @pytest.mark.parametrize(
     ("reason", "asked"), [("cut", UPLOAD), ("timeout", UPLOAD), ("connect", []), ("tls", [])]
 )
-def test_mount_without_an_answer_is_an_upload(reason: str, asked: list[str]) -> None:
+def test_push_uploads_after_a_mount_without_an_answer(reason: str, asked: list[str]) -> None:
     """A registry that cannot move a blob in time takes it, if it can be reached at all."""
 
     def answer(request: Request) -> Answer:
@@ -134,7 +134,7 @@ class Unopened(Exception):
     """What a blob, or a window, raises that cannot be had."""
 
 
-def test_session_of_a_mount_is_cancelled_if_the_blob_cannot_be_opened() -> None:
+def test_push_cancels_the_session_of_a_mount_if_the_blob_cannot_be_opened() -> None:
     """202 opens a session (end-11); an abandoned one is not left behind (end-14)."""
 
     def fail() -> BlobStream:
@@ -146,7 +146,7 @@ def test_session_of_a_mount_is_cancelled_if_the_blob_cannot_be_opened() -> None:
     assert told.asked == [MOUNT, DELETE]
 
 
-def test_session_of_a_mount_is_cancelled_if_nothing_can_keep_the_bytes() -> None:
+def test_push_cancels_the_session_of_a_mount_if_it_gets_no_buffer() -> None:
     """A spool needs a disk."""
 
     def fail(**_: object) -> ReplayBuffer:
@@ -158,14 +158,14 @@ def test_session_of_a_mount_is_cancelled_if_nothing_can_keep_the_bytes() -> None
     assert told.asked == [MOUNT, DELETE]
 
 
-def test_where_nothing_may_be_mounted_nothing_is_tried() -> None:
+def test_push_tries_no_mount_if_mounts_are_off() -> None:
     """Its token would be refused."""
     told = Told(registry(201))
     remote(told, mounts=False).push(LAYER)
     assert told.asked == UPLOAD
 
 
-def test_the_source_of_a_blob_is_opened_before_anything_is_sent() -> None:
+def test_push_opens_the_source_before_it_sends() -> None:
     """A registry may hold a lock over a PUT's body, and let no GET in until that is whole."""
     read: list[str] = []
 
@@ -182,7 +182,7 @@ def test_the_source_of_a_blob_is_opened_before_anything_is_sent() -> None:
     remote(Told(answer)).push(layer)
 
 
-def test_a_source_that_cannot_be_opened_leaves_no_session_behind() -> None:
+def test_push_opens_no_session_if_the_source_cannot_be_opened() -> None:
     """It fails before the registry is asked for a session."""
 
     def blocks() -> Generator[bytes, None, None]:
@@ -213,7 +213,7 @@ def keeping(*names: str) -> Callable[[Request], Response]:
     return answer
 
 
-def test_a_manifest_is_stored_under_the_digest_that_names_it_and_then_under_a_tag() -> None:
+def test_push_manifest_puts_sha512_digest_before_tag() -> None:
     """A registry names by sha256 what comes under a tag."""
     told = Told(keeping("sha512"))
     remote(told).push_manifest(STRONG, "v1")
@@ -221,7 +221,7 @@ def test_a_manifest_is_stored_under_the_digest_that_names_it_and_then_under_a_ta
     assert told.asked == [f"PUT {name}", f"HEAD {name}", "PUT manifests/v1"]
 
 
-def test_a_manifest_of_the_usual_digest_is_put_once() -> None:
+def test_push_manifest_puts_sha256_once() -> None:
     """One request for one manifest."""
     told = Told(keeping())
     remote(told).push_manifest(DOCUMENT, "v1")
@@ -229,8 +229,8 @@ def test_a_manifest_of_the_usual_digest_is_put_once() -> None:
 
 
 @pytest.mark.parametrize("name", [str(STRONG.digest), "v1"])
-def test_a_manifest_that_a_registry_renames_is_an_error(name: str) -> None:
-    """Who refers to it by that digest could not fetch it."""
+def test_push_manifest_raises_if_the_registry_renames_it(name: str) -> None:
+    """It could not be fetched by its own digest."""
     told = Told(keeping("sha256"))
     with pytest.raises(ProtocolViolation, match="does not keep it under this digest") as caught:
         remote(told).push_manifest(STRONG, name)
@@ -238,7 +238,7 @@ def test_a_manifest_that_a_registry_renames_is_an_error(name: str) -> None:
     assert "copy to another" in caught.value.__notes__[0]
 
 
-def test_a_registry_that_refuses_a_digest_is_told_with_advice() -> None:
+def test_push_manifest_adds_hint_if_the_digest_is_refused() -> None:
     """What is named by sha512 needs a registry that keeps it."""
     told = Told(lambda _: Response(400))
     with pytest.raises(RegistryError) as caught:
@@ -254,7 +254,7 @@ STRONG_LAYER = StoredBlob(STRONG_BYTES.descriptor, STRONG_BYTES.open)
 
 
 @pytest.mark.parametrize("blob", [STRONG_BYTES, STRONG_LAYER], ids=["bytes", "layer"])
-def test_a_blob_that_a_registry_renames_is_an_error(blob: Blob) -> None:
+def test_push_raises_if_the_registry_renames_a_blob(blob: Blob) -> None:
     """A config or a layer is asked for under the digest that its manifest has."""
     kept = keeping("sha512")
     first = [Response(404)] if blob is STRONG_LAYER else []  # what is at hand is sent at once

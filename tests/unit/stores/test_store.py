@@ -48,7 +48,7 @@ def read(described: Descriptor) -> Image | ImageIndex:
     return tree.child(described)
 
 
-def test_a_child_is_what_its_index_says() -> None:
+def test_child_has_the_descriptor_of_its_index() -> None:
     """The descriptor's size and media type are the child's."""
     assert read(CHILD).digest == CHILD.digest
 
@@ -63,7 +63,7 @@ def test_a_child_is_what_its_index_says() -> None:
         ),
     ],
 )
-def test_a_child_that_is_described_as_another_is_refused(described: Descriptor, what: str) -> None:
+def test_child_raises_if_its_descriptor_is_wrong(described: Descriptor, what: str) -> None:
     """A size that is not the descriptor's, a media type that two readers take differently.
 
     (CVE-2021-41190, for the second.)
@@ -72,7 +72,7 @@ def test_a_child_that_is_described_as_another_is_refused(described: Descriptor, 
         read(described)
 
 
-def test_a_child_of_another_kind_is_a_blob() -> None:
+def test_child_of_another_media_type_is_a_blob() -> None:
     """'Encountering an unknown `mediaType` MUST NOT generate an error' (image-index.md)."""
     described = replace(CHILD, media_type="application/vnd.example.config+json")
     tree = read_tree(Listing(described), "all")
@@ -91,8 +91,8 @@ def test_a_child_of_another_kind_is_a_blob() -> None:
     "media_type",
     [DOCKER_SCHEMA_1_SIGNED, "application/vnd.oci.artifact.manifest.v1+json"],
 )
-def test_a_manifest_of_a_format_that_is_not_read_is_told(media_type: str) -> None:
-    """What it refers to is not known, so it is not half copied."""
+def test_blob_raises_for_a_deprecated_manifest(media_type: str) -> None:
+    """What it refers to is unknown, so a copy would not be complete."""
     tree = read_tree(Listing(replace(CHILD, media_type=media_type)), "all")
     assert isinstance(tree, ImageIndex)
     with pytest.raises(InvalidManifest, match="deprecated: it cannot be read or copied") as caught:

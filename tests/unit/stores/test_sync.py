@@ -44,26 +44,26 @@ TREES: dict[str, Tree] = {
         (["v1", f"{Digest.of(b'').encoded}.json"], {"v1": "v1"}),
     ],
 )
-def test_of_a_name_the_tag_counts(names: list[str], tags: dict[str, str]) -> None:
+def test_tags_of_takes_the_tag_of_a_name(names: list[str], tags: dict[str, str]) -> None:
     """One image may have a tag many times over; what has a file's name or a digest has none."""
     assert tags_of(names, TREES.__getitem__) == tags
 
 
 @pytest.mark.parametrize("other", ["b.com/app:v1", "c.com/app:v1"])
-def test_two_images_cannot_have_one_tag(other: str) -> None:
-    """Both names are told."""
+def test_tags_of_rejects_two_images_with_one_tag(other: str) -> None:
+    """The error has both names."""
     with pytest.raises(InvalidReference, match=f"'a.com/app:v1' and '{other}' .* tag v1") as found:
         tags_of(["a.com/app:v1", other], TREES.__getitem__)
     assert found.value.__notes__ == ["copy them one by one"]
 
 
-def test_images_without_a_tag_are_told() -> None:
-    """Nothing copied must not look like all copied."""
+def test_tags_of_raises_if_no_image_has_a_tag() -> None:
+    """Else a copy of nothing would look like success."""
     with pytest.raises(ImageNotFound, match="none of the images has a tag"):
         tags_of([str(Digest.of(b""))], TREES.__getitem__)
 
 
-def test_a_name_that_is_none_is_an_error() -> None:
+def test_tags_of_rejects_an_invalid_name() -> None:
     """An OCI archive may name an image by any text."""
     with pytest.raises(InvalidReference):
         tags_of(["a b:/c"], TREES.__getitem__)

@@ -3,17 +3,8 @@
 A file is read in place, a pipe is read or written in one pass.
 """
 
-from brolga.stores.archive.entries import CompressionOptions
 from brolga.stores.archive.file import Archive
-from brolga.stores.archive.formats import Images
 from brolga.stores.archive.pipe import ArchiveStream
 from brolga.stores.archive.writer import Writer, open_writer
 
-__all__ = [
-    "Archive",
-    "ArchiveStream",
-    "CompressionOptions",
-    "Images",
-    "Writer",
-    "open_writer",
-]
+__all__ = ["Archive", "ArchiveStream", "Writer", "open_writer"]

@@ -8,8 +8,10 @@ followed within it, a bounded number of them.
 from __future__ import annotations
 
 import re
+from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from posixpath import dirname, normpath
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
@@ -22,17 +24,21 @@ from brolga.errors import (
     InvalidManifest,
     excerpt,
 )
+from brolga.images import BlockStream
+from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.index import select_best
 from brolga.spec.json import MAX_SIZE
-from brolga.spec.mediatypes import detect_compression
+from brolga.spec.mediatypes import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, detect_compression
+from brolga.stores.names import join_first, number_of
+from brolga.stores.store import verify_blocks
+from brolga.tar.entries import read_entries
 from brolga.tar.reader import is_header, printable_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
 
-    from brolga.spec.blob import Blob, Layer
-    from brolga.spec.descriptor import Descriptor
+    from brolga.spec.blob import Blob, Block, Layer
     from brolga.spec.platform import Platform
     from brolga.tar.entries import Entry
 
@@ -41,7 +47,6 @@ T = TypeVar("T", bound="Hashable")
 
 _HEAD_SIZE: Final = 512  # bytes of a file that show its kind
 _MAX_LINKS: Final = 16  # in a chain
-_MAX_LISTED: Final = 20  # names in an error's line
 # The names that Docker, skopeo and crane form from a sha256, and the kinds that they are given to.
 _DIGEST_NAMES: Final = (
     (re.compile(r"([0-9a-f]{64})\.json"), {"json"}),
@@ -49,7 +54,6 @@ _DIGEST_NAMES: Final = (
     (re.compile(r"([0-9a-f]{64})\.tar\.(?:gz|zst)"), {"gzip", "zstd"}),
     (re.compile(r"sha256:([0-9a-f]{64})"), {"json"}),
 )
-_NUMBER: Final = re.compile("@[0-9]{1,9}")
 _BLOB: Final = re.compile(r"blobs/([^/]+)/([^/]+)")
 
 
@@ -70,6 +74,11 @@ class ArchiveLimits:
     other_json: int = 4 << 20
 
 
+# A layer's media type by the kind of its file.
+LAYER_BY_KIND: Final = {"tar": OCI_LAYER, "gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}
+_UNKNOWN_TYPE: Final = "application/octet-stream"  # until a manifest gives the type
+
+
 @contextmanager
 def source_errors() -> Iterator[None]:
     """Mark errors about an archive as errors of the source, unless they have a side already."""
@@ -78,6 +87,12 @@ def source_errors() -> Iterator[None]:
     except (CorruptBlob, DigestMismatch, InvalidManifest, ImageNotFound) as error:
         error.side = error.side or "source"
         raise
+
+
+def verify_data(digest: Digest, data: Iterable[memoryview]) -> Generator[bytes, None, None]:
+    """Yield the data of a file. Raises DigestMismatch at the end if it has another digest."""
+    with source_errors():
+        yield from verify_blocks(digest, data)
 
 
 class ArchiveEntry(Protocol):
@@ -91,17 +106,44 @@ class ArchiveEntry(Protocol):
         """Return the bytes of a document. Raises InvalidManifest if it is too large."""
 
     def blob(self, descriptor: Descriptor) -> Blob:
-        """Return the file as a blob, byte for byte. Raises InvalidManifest if its size differs.
-
-        Wrong bytes raise DigestMismatch when they are read.
-        """
+        """Return the file as a blob, byte for byte. Raises InvalidManifest if its size differs."""
 
     def layer(self, diff_id: Digest) -> Layer:
-        """Return the file as the layer `diff_id`, to be compressed if it is not.
+        """Return the file as the layer `diff_id`, to be compressed if it is not."""
 
-        Raises DigestMismatch if it is known to be another layer, InvalidManifest for another kind
-        of file.
-        """
+
+@dataclass(frozen=True)
+class TarFile:
+    """A regular file of a tar as it comes; a blob, read once, if its name claims a `digest`.
+
+    `data` must be read before the next file. It begins at `start` in the tar.
+    """
+
+    path: str
+    kind: str
+    size: int
+    digest: Digest | None
+    data: Iterator[memoryview]
+    start: int
+    is_duplicate: bool
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """The descriptor of a file whose name claims a digest."""
+        assert self.digest  # noqa: S101 - for mypy
+        return Descriptor(LAYER_BY_KIND.get(self.kind, _UNKNOWN_TYPE), self.digest, self.size)
+
+    @cached_property
+    def _blocks(self) -> Generator[bytes, None, None]:
+        return verify_data(self.descriptor.digest, self.data)
+
+    def open(self) -> BlockStream:
+        """Open the bytes, which are verified. Another call returns the rest of them."""
+        return BlockStream(self._blocks)
+
+    def finish(self) -> None:
+        """Read and verify the bytes that no store has read."""
+        deque(self._blocks, maxlen=0)
 
 
 class Contents:
@@ -117,11 +159,24 @@ class Contents:
         """Return whether the archive has a file or a link of this name."""
         return path in self._entries or path in self._links
 
-    def reserve_name(self, path: str) -> None:
-        """Record a name. Raises CorruptBlob if another file has it, or there are too many.
+    def read_files(self, blocks: Iterable[Block]) -> Iterator[TarFile]:
+        """Yield the regular files of a tar, whose names are recorded; add its links."""
+        for entry in read_entries(blocks, needs_end=True):
+            path = _entry_path(entry)
+            if entry.is_directory:
+                continue
+            is_duplicate = path in self
+            self._reserve_name(path)
+            if entry.link:
+                self._link(path, entry)
+            elif entry.is_file:
+                head, data = _peek(entry.data)
+                kind = detect_kind(head)
+                digest = digest_from_name(path, kind)
+                yield TarFile(path, kind, entry.size, digest, data, entry.start, is_duplicate)
 
-        A blob may come twice: its digest says that both are the same.
-        """
+    def _reserve_name(self, path: str) -> None:
+        """Count a name. A blob may come twice: its digest says that both are the same."""
         if path in self and not _BLOB.fullmatch(path):
             raise CorruptBlob(f"the archive has two files {excerpt(path)}: readers differ on them")
         if len(self._entries) + len(self._links) >= self._limits.files:
@@ -136,7 +191,7 @@ class Contents:
         """Add a file."""
         self._entries[path] = entry
 
-    def link(self, path: str, entry: Entry) -> None:
+    def _link(self, path: str, entry: Entry) -> None:
         """Add a symbolic or hard link. A link that leads out of the archive leads nowhere."""
         target = entry.link.decode("utf-8", "surrogateescape")
         if not entry.is_hard_link:
@@ -146,10 +201,7 @@ class Contents:
         self._links[path] = "" if target.startswith("..") else target
 
     def find(self, path: str, referrer: str) -> ArchiveEntry:
-        """Return the file of a name, which may be a link.
-
-        Raises InvalidManifest, which says what refers to it (`referrer`).
-        """
+        """Return the file of a name, which may be a link. An error says that `referrer` has it."""
         name = normpath(path.removeprefix("./"))
         for _ in range(_MAX_LINKS):
             if name in self._entries:
@@ -165,16 +217,9 @@ class Contents:
         """Return a document's bytes. Raises InvalidManifest if it is missing or too large."""
         return self.find(path, "the archive's form").data()
 
-    def blob(self, digest: Digest, referrer: str) -> ArchiveEntry:
-        """Return the blob of a digest, as `find` does."""
-        return self.find(blob_path(digest), referrer)
 
-
-def entry_path(entry: Entry) -> str:
-    """Return an entry's name as a path below the archive's root, "" for the root.
-
-    Raises CorruptBlob for a name that leads out of the archive.
-    """
+def _entry_path(entry: Entry) -> str:
+    """Return an entry's name as a path below the archive's root, "" for the root."""
     name = entry.name.decode("utf-8", "surrogateescape")
     if name.startswith("/") or ".." in name.split("/"):
         raise CorruptBlob(
@@ -185,10 +230,7 @@ def entry_path(entry: Entry) -> str:
 
 
 def detect_kind(head: bytes) -> str:
-    """Return the kind of a file by its first 512 bytes: json, tar, gzip, zstd or other.
-
-    An empty tar is 512 zeros.
-    """
+    """Return the kind of a file by its first 512 bytes: json, tar, gzip, zstd or other."""
     compression = detect_compression(head[:4])
     if compression != "none":
         return compression
@@ -197,7 +239,7 @@ def detect_kind(head: bytes) -> str:
     return "json" if head.lstrip().startswith((b"{", b"[")) else "other"
 
 
-def peek(data: Iterator[memoryview]) -> tuple[bytes, Iterator[memoryview]]:
+def _peek(data: Iterator[memoryview]) -> tuple[bytes, Iterator[memoryview]]:
     """Return the first 512 bytes of an entry, and all of its bytes."""
     pieces: list[memoryview] = []
     for piece in data:
@@ -231,11 +273,6 @@ class Names:
     others: tuple[str, ...] = ()
 
     @property
-    def all(self) -> tuple[str, ...]:
-        """Every name."""
-        return self.tags + self.others
-
-    @property
     def shown(self) -> tuple[str, ...]:
         """The names in a list of images."""
         return self.tags or self.others[:1]
@@ -250,19 +287,19 @@ def choose(
     """Return the image of a name: `@N` is the Nth image, "" the only one.
 
     A name may be cut before a slash, if that is unambiguous, and `:latest` may be left out. Of
-    several images, `platform` chooses one by the `platforms` of each. Raises PlatformNotFound, and
-    ImageNotFound, which lists the names.
+    several images, `platform` chooses one by the `platforms` of each.
     """
-    if _NUMBER.fullmatch(name) and int(name[1:]) < len(offered):
-        return list(offered)[int(name[1:])]
+    if (number := number_of(name)) is not None and number < len(offered):
+        return list(offered)[number]
     wanted = {name, f"{name}:latest"}
     suffixes = tuple(f"/{text}" for text in wanted)
+    known = {image: names.tags + names.others for image, names in offered.items()}
     matches = [
-        image for image, names in offered.items() if not name or wanted.intersection(names.all)
+        image for image, names in known.items() if not name or wanted.intersection(names)
     ] or [
         image
-        for image, names in offered.items()
-        if any(full_name.endswith(suffixes) for full_name in names.all)
+        for image, names in known.items()
+        if any(full_name.endswith(suffixes) for full_name in names)
     ]
     if len(matches) > 1 and platform is not None:
         offers = ((image, offer) for image in matches for offer in platforms(image))
@@ -272,21 +309,17 @@ def choose(
     if not offered:
         raise ImageNotFound("the archive has no images")
     shown = tuple(text for names in offered.values() for text in names.shown)
-    listed = ", ".join(map(excerpt, shown[:_MAX_LISTED]))
-    more = f" and {len(shown) - _MAX_LISTED} more" if len(shown) > _MAX_LISTED else ""
+    listed = join_first(map(excerpt, shown), len(shown))
     count = "more than one" if matches else "no"
-    what = f"the archive has {count} image {excerpt(name)}" if name else "say which image"
-    raise ImageNotFound(f"{what}: it has {listed}{more}", available=shown)
+    reason = f"the archive has {count} image {excerpt(name)}" if name else "say which image"
+    raise ImageNotFound(f"{reason}: it has {listed}", available=shown)
 
 
-def check_digest(what: str, actual: Digest, expected: Digest, how: str = "") -> None:
-    """Raise DigestMismatch if a part of an archive has another digest than it should have.
-
-    `how` says what was done to the part before it was hashed.
-    """
+def check_digest(part: str, actual: Digest, expected: Digest, how: str = "") -> None:
+    """Raise DigestMismatch if a part of an archive, hashed after `how`, has another digest."""
     if actual != expected:
         raise DigestMismatch(
-            f"{what} of the archive is {actual}{how}, but {expected} was expected",
+            f"{part} of the archive is {actual}{how}, but {expected} was expected",
             expected=str(expected),
             actual=str(actual),
             side="source",

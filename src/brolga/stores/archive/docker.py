@@ -15,17 +15,11 @@ from typing import TYPE_CHECKING, Final
 from brolga.disk.layout import INDEX_FILE
 from brolga.errors import InvalidManifest, excerpt
 from brolga.images import Image, InMemoryBlob
+from brolga.spec import mediatypes
 from brolga.spec.config import ImageConfig
 from brolga.spec.digest import Digest
 from brolga.spec.json import Members, decode, encode, error_at, read_string
 from brolga.spec.manifest import Manifest, convert_manifest
-from brolga.spec.mediatypes import (
-    DOCKER_CONFIG,
-    DOCKER_MANIFEST,
-    OCI_CONFIG,
-    OCI_LAYER_ZSTD,
-    OCI_MANIFEST,
-)
 from brolga.stores.archive.contents import Names, check_digest, choose, digest_from_name
 from brolga.stores.archive.oci import ArchiveLayout
 
@@ -95,11 +89,7 @@ def encode_manifest_json(items: Iterable[ManifestItem]) -> bytes:
 
 
 def docker_image(contents: Contents, name: str, platform: Platform | None = None) -> Image:
-    """Return an image of the archive; "" is the only one. `platform` chooses one of several.
-
-    Raises ImageNotFound if the name fits none or several, PlatformNotFound, InvalidManifest if a
-    file is missing, and DigestMismatch if a file is not what its name says.
-    """
+    """Return an image of the archive; "" is the only one. `platform` chooses one of several."""
 
     def platforms(item: ManifestItem) -> tuple[Platform, ...]:
         return (ImageConfig.parse(contents.find(item.config, MANIFEST).data()).platform,)
@@ -123,9 +113,9 @@ def docker_image(contents: Contents, name: str, platform: Platform | None = None
         )
     layers = _layers(contents, item.layers, config.diff_ids)
     # Docker has no media type for zstd.
-    is_oci = any(layer.media_type == OCI_LAYER_ZSTD for layer in layers)
-    blob = InMemoryBlob(raw, OCI_CONFIG if is_oci else DOCKER_CONFIG)
-    media_type = OCI_MANIFEST if is_oci else DOCKER_MANIFEST
+    is_oci = any(layer.media_type == mediatypes.OCI_LAYER_ZSTD for layer in layers)
+    blob = InMemoryBlob(raw, mediatypes.OCI_CONFIG if is_oci else mediatypes.DOCKER_CONFIG)
+    media_type = mediatypes.OCI_MANIFEST if is_oci else mediatypes.DOCKER_MANIFEST
     return _DockerImage(Manifest.new(blob.descriptor, (), media_type=media_type), blob, layers)
 
 

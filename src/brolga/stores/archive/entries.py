@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from brolga.disk.files import read_at
 from brolga.errors import InvalidManifest, SourceError, SpoolRequired, excerpt
@@ -16,27 +16,21 @@ from brolga.images import BlockStream, InMemoryBlob, StoredBlob
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.json import MAX_SIZE
-from brolga.spec.mediatypes import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from brolga.stores.archive.contents import (
+    LAYER_BY_KIND,
     check_digest,
     digest_from_name,
     document_too_large,
-    source_errors,
+    verify_data,
 )
 from brolga.stores.store import PushedBlob
 from brolga.stream.compression import BLOCK_SIZE, codec_for
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
-
     from brolga.spec.blob import Blob, BlockSource, Layer
     from brolga.stores.store import WriteStore
     from brolga.stream.sources import Source
-
-
-# A layer's media type by the kind of its file.
-LAYER_BY_KIND: Final = {"tar": OCI_LAYER, "gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}
 
 
 class RandomAccessFile(Protocol):
@@ -100,7 +94,7 @@ class CompressionOptions:
 class CheckedLayer(StreamLayer):
     """A stream layer that has a descriptor only if its uncompressed bytes are the `expected`.
 
-    So no store can be told to keep wrong bytes.
+    So no store keeps wrong bytes.
     """
 
     expected: Digest | None = None
@@ -162,7 +156,7 @@ class FileRange:
     def _stored(self, descriptor: Descriptor) -> StoredBlob:
         def open_verified() -> BlockStream:
             reader = _RangeBlocks(self, BLOCK_SIZE)
-            return BlockStream(verify_blocks(descriptor.digest, iter(reader.read, b"")))
+            return BlockStream(verify_data(descriptor.digest, iter(reader.read, b"")))
 
         return StoredBlob(descriptor, open_verified, is_verified=True)
 
@@ -238,11 +232,7 @@ class PushedEntry:
         )
 
     def blob(self, descriptor: Descriptor) -> Blob:
-        """Return the file as a blob.
-
-        Raises DigestMismatch if a link led here from another blob's name, SpoolRequired if the
-        file was compressed.
-        """
+        """Return the file as a blob."""
         _check_size(self.size, descriptor)
         if self.diff_id is not None:
             raise SpoolRequired(
@@ -267,7 +257,6 @@ class IgnoredEntry:
 
     path: str
     kind: str
-    size: int
 
     def data(self) -> bytes:
         """Raise InvalidManifest."""
@@ -280,16 +269,6 @@ class IgnoredEntry:
     def layer(self, diff_id: Digest) -> Layer:  # noqa: ARG002 - the protocol's signature
         """Raise InvalidManifest."""
         raise _not_a_layer(self.path)
-
-
-def verify_blocks(digest: Digest, blocks: Iterable[memoryview]) -> Generator[bytes, None, None]:
-    """Yield blocks. Raises DigestMismatch at the end if they have another digest."""
-    verifier = digest.verifier()
-    for block in blocks:
-        verifier.update(block)
-        yield cast("bytes", block)  # a BlockStream accepts any buffer
-    with source_errors():
-        verifier.verify()
 
 
 def _check_layer(path: str, kind: str) -> None:

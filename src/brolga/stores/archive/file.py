@@ -8,27 +8,18 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from brolga.errors import CorruptBlob, InvalidDigest, InvalidManifest, SourceError
+from brolga.errors import CorruptBlob, InvalidManifest, SourceError
 from brolga.images import Image
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
-from brolga.spec.mediatypes import detect_compression
-from brolga.stores.archive.contents import (
-    Contents,
-    blob_path,
-    detect_kind,
-    digest_from_name,
-    entry_path,
-    peek,
-    source_errors,
-)
+from brolga.stores.archive.contents import Contents, blob_path, source_errors
 from brolga.stores.archive.entries import CompressionOptions, FileRange, OpenFile
-from brolga.stores.archive.formats import Images, whole_is_compressed
+from brolga.stores.archive.formats import Images, check_not_compressed
 from brolga.stores.archive.oci import read_document
-from brolga.tar.entries import read_entries
+from brolga.stores.names import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +29,6 @@ if TYPE_CHECKING:
     from brolga.spec.blob import BlobStream
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
-    from brolga.tar.entries import Entry
 
 
 _BLOCK_SIZE: Final = 1 << 14  # bytes: headers, and now and then a small file
@@ -50,8 +40,6 @@ class Archive(Images):
     `form` is `docker`, `oci` or "" to detect it. `compression`, `level` and `threads` are for
     uncompressed layers of a docker archive, which are compressed when they are pushed. The file is
     open until `close`, or until no part of the archive is in use.
-
-    Raises SourceError if it cannot be read, CorruptBlob if it is not a complete tar.
     """
 
     def __init__(
@@ -64,7 +52,7 @@ class Archive(Images):
         threads: int | None = None,
     ) -> None:
         super().__init__(Contents(), form)
-        self._packing = CompressionOptions(compression, level, threads)
+        self._compression = CompressionOptions(compression, level, threads)
         self._blobs: dict[Digest, FileRange] = {}
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe may have no end
@@ -73,7 +61,7 @@ class Archive(Images):
         self._file = OpenFile(fd)
         try:
             with source_errors():
-                self._scan(os.fstat(fd))
+                self._read_headers(os.fstat(fd))
         except BaseException:
             self.close()
             raise
@@ -91,16 +79,10 @@ class Archive(Images):
         self._file.close()
 
     def fetch_manifest(self, name: str) -> Manifest | Index:
-        """Read the manifest or index of a name or digest.
-
-        Raises InvalidManifest if there is none, NotComputed for an image of a docker archive
-        whose layers are not compressed yet.
-        """
-        with suppress(InvalidDigest):
-            digest = Digest.parse(name)
-            if blob_path(digest) in self.contents:
-                with source_errors():
-                    return read_document(self.contents, digest)
+        """Read a manifest or index. Raises NotComputed if its layers are not compressed yet."""
+        if (digest := digest_of(name)) and blob_path(digest) in self.contents:
+            with source_errors():
+                return read_document(self.contents, digest)
         tree = self.tree(name)
         return tree.manifest if isinstance(tree, Image) else tree.index
 
@@ -114,47 +96,37 @@ class Archive(Images):
             blob = Descriptor("application/octet-stream", digest, section.size)
         return section.blob(blob).open()
 
-    def _scan(self, status: os.stat_result) -> None:
+    def _read_headers(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
             raise SourceError("the archive is not a regular file: it cannot be read in place")
         size = status.st_size
-        if (name := detect_compression(bytes(self._file.read_at(min(4, size), 0)))) != "none":
-            raise whole_is_compressed(name)
-        for entry in read_entries(_Skipping(self._file, size), needs_end=True):
-            path = entry_path(entry)
-            if entry.is_directory:
+        check_not_compressed(bytes(self._file.read_at(min(4, size), 0)))
+        for file in self.contents.read_files(_Skipping(self._file, size)):
+            if file.is_duplicate:
                 continue
-            is_twice = path in self.contents
-            self.contents.reserve_name(path)
-            if entry.link:
-                self.contents.link(path, entry)
-            elif entry.is_file and not is_twice:
-                self._add(path, entry)
-
-    def _add(self, path: str, entry: Entry) -> None:
-        head, _ = peek(entry.data)
-        kind = detect_kind(head)
-        section = FileRange(path, kind, self._file, entry.start, entry.size, self._packing)
-        self.contents.add(path, section)
-        if digest := digest_from_name(path, kind):
-            self._blobs[digest] = section
+            section = FileRange(
+                file.path, file.kind, self._file, file.start, file.size, self._compression
+            )
+            self.contents.add(file.path, section)
+            if file.digest:
+                self._blobs[file.digest] = section
 
 
+@dataclass
 class _Skipping:
     """The blocks of a file, and a way to go on further behind."""
 
-    def __init__(self, file: OpenFile, size: int) -> None:
-        self._file = file
-        self._size = size
-        self._at = 0
+    file: OpenFile
+    size: int
+    position: int = 0
 
     def __iter__(self) -> Iterator[memoryview]:
-        while self._at < self._size:
-            start, self._at = self._at, min(self._at + _BLOCK_SIZE, self._size)
-            yield self._file.read_at(self._at - start, start)
+        while self.position < self.size:
+            start, self.position = self.position, min(self.position + _BLOCK_SIZE, self.size)
+            yield self.file.read_at(self.position - start, start)
 
     def skip(self, size: int) -> None:
-        """Go on `size` bytes further behind. Raises CorruptBlob where the file ends before."""
-        self._at += size
-        if self._at > self._size:
-            raise CorruptBlob(f"the tar is cut short: {self._at - self._size} bytes are missing")
+        """Go on `size` bytes further behind. Raises CorruptBlob if the file ends before."""
+        self.position += size
+        if (missing := self.position - self.size) > 0:
+            raise CorruptBlob(f"the tar is cut short: {missing} bytes are missing")

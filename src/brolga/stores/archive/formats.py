@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from brolga.disk.layout import INDEX_FILE
 from brolga.errors import CorruptBlob, InvalidManifest
+from brolga.spec.mediatypes import detect_compression
 from brolga.stores.archive.contents import source_errors
 from brolga.stores.archive.docker import MANIFEST, docker_image, read_manifest_json
 from brolga.stores.archive.oci import ArchiveLayout
@@ -35,10 +36,7 @@ class Images:
         self.form = form
 
     def tags(self) -> tuple[str, ...]:
-        """Return the names of the images: tags, else the name of the config or the digest.
-
-        Raises InvalidManifest if the archive lacks what its form needs.
-        """
+        """Return the names of the images: tags, else the name of the config or the digest."""
         with source_errors():
             if self._is_docker:
                 images = read_manifest_json(self.contents).values()
@@ -46,12 +44,7 @@ class Images:
             return ArchiveLayout(self.contents).names
 
     def tree(self, name: str = "", platform: Platform | None = None) -> Tree:
-        """Return an image or index by its name; "" is the only one.
-
-        Of several images of one name, or of all for "", `platform` chooses one.
-
-        Raises ImageNotFound, which lists the names, PlatformNotFound, InvalidManifest.
-        """
+        """Return the image or index of a name; of several, the one for `platform`."""
         with source_errors():
             if self._is_docker:
                 return docker_image(self.contents, name, platform)
@@ -80,6 +73,7 @@ def check_form(form: str) -> None:
         raise ValueError(f"an archive's form is docker, oci or empty, not {form!r}")
 
 
-def whole_is_compressed(name: str) -> CorruptBlob:
-    """Return the error for an archive that is in gzip or zstd itself."""
-    return CorruptBlob(f"the archive is compressed as a whole: stream it out of `{name} -dc`")
+def check_not_compressed(head: bytes) -> None:
+    """Raise CorruptBlob if an archive that begins with `head` is in gzip or zstd itself."""
+    if (name := detect_compression(head)) != "none":
+        raise CorruptBlob(f"the archive is compressed as a whole: stream it out of `{name} -dc`")

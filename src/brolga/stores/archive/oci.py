@@ -6,23 +6,23 @@ Digests are kept, so every blob is taken as it is, and every blob that a manifes
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from brolga.disk.layout import FULL_NAME, INDEX_FILE, LAYOUT_FILE, REF_NAME
 from brolga.errors import InvalidManifest, excerpt
-from brolga.images import Image, ImageIndex, InMemoryBlob, StoredBlob
-from brolga.images.index import is_blob, read_platforms
+from brolga.images import ImageIndex, InMemoryBlob, StoredBlob
+from brolga.images.index import is_blob
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index, parse_manifest
 from brolga.spec.json import Members, decode, read_string
 from brolga.spec.mediatypes import NONDISTRIBUTABLE
 from brolga.stores.archive.contents import Names, blob_path, check_digest, choose, source_errors
+from brolga.stores.store import offered_platforms, open_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from brolga.images import Tree
+    from brolga.images import Image, Tree
     from brolga.spec.blob import Blob, BlobStream
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.manifest import Manifest
@@ -53,23 +53,13 @@ class ArchiveLayout:
         return tuple(dict.fromkeys(shown))
 
     def tree(self, name: str, platform: Platform | None = None) -> Tree:
-        """Return an image or index by its name or digest; "" is the only one.
+        """Return an image or index by its name or digest. `platform` chooses one of several."""
+        entries = {entry.digest: entry for entry in reversed(self._index.manifests)}
 
-        `platform` chooses one of several. Raises ImageNotFound if the name fits none or several,
-        PlatformNotFound, and InvalidManifest if a blob is missing.
-        """
-        digest = choose(self._offered(), name, self._platforms, platform)
-        return self.load(self._entry(digest))
+        def platforms(digest: Digest) -> tuple[Platform, ...]:
+            return offered_platforms(entries[digest], self.load)
 
-    def _entry(self, digest: Digest) -> Descriptor:
-        return next(entry for entry in self._index.manifests if entry.digest == digest)
-
-    def _platforms(self, digest: Digest) -> tuple[Platform, ...]:
-        """Return the platforms of an image or index."""
-        entry = self._entry(digest)
-        if is_blob(entry):
-            return ()
-        return (entry.platform,) if entry.platform else read_platforms(self.load(entry))
+        return self.load(entries[choose(self._offered(), name, platforms, platform)])
 
     def load(self, descriptor: Descriptor) -> Tree:
         """Return the image or index of a descriptor. All blobs of an image must exist."""
@@ -77,13 +67,13 @@ class ArchiveLayout:
             document = read_document(self._contents, descriptor.digest, descriptor.media_type)
             if isinstance(document, Index):
                 return ImageIndex(document, self.load, _open=self._blob)
-            return self._image(document)
+            return open_image(document, self._blob)
 
     def manifest_of(self, config: Digest) -> Image | None:
         """Return the image of a config if the archive has its layers, compressed."""
         for manifest in self._manifests():
             if manifest.config.digest == config and all(map(self._is_compressed, manifest.layers)):
-                return self._image(manifest)
+                return open_image(manifest, self._blob)
         return None
 
     def _offered(self) -> dict[Digest, Names]:
@@ -121,34 +111,21 @@ class ArchiveLayout:
         path = blob_path(layer.digest)
         return path in self._contents and self._contents.find(path, INDEX_FILE).kind != "tar"
 
-    def _image(self, manifest: Manifest) -> Image:
-        def diff_id(number: int) -> Digest:
-            return image.config.diff_ids[number]
-
-        layers = tuple(
-            self._blob(layer, partial(diff_id, number))
-            for number, layer in enumerate(manifest.layers)
-        )
-        image = Image(manifest, self._blob(manifest.config), layers)
-        return image
-
     def _blob(self, descriptor: Descriptor, diff_id_of: Callable[[], Digest] | None = None) -> Blob:
-        if blob_path(descriptor.digest) not in self._contents:
+        path = blob_path(descriptor.digest)
+        if path not in self._contents:
             if descriptor.media_type in NONDISTRIBUTABLE:
                 return StoredBlob(descriptor, _raise_nondistributable, None, diff_id_of)
             if descriptor.data is not None:
                 opener = InMemoryBlob(descriptor.data, descriptor.media_type).open
                 return StoredBlob(descriptor, opener, None, diff_id_of)
-        blob = self._contents.blob(descriptor.digest, "a manifest").blob(descriptor)
+        blob = self._contents.find(path, "a manifest").blob(descriptor)
         return replace(blob, diff_id_of=diff_id_of) if isinstance(blob, StoredBlob) else blob
 
 
 def read_document(contents: Contents, digest: Digest, media_type: str = "") -> Manifest | Index:
-    """Read and verify a manifest or index.
-
-    Raises InvalidManifest if it is missing or not valid, DigestMismatch.
-    """
-    raw = contents.blob(digest, "the index").data()
+    """Read and verify a manifest or index."""
+    raw = contents.find(blob_path(digest), "the index").data()
     check_digest("a manifest", Digest.of(raw, digest.algorithm), digest)
     return parse_manifest(raw, media_type, digest.algorithm)
 

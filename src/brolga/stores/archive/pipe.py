@@ -10,54 +10,37 @@ from __future__ import annotations
 import sys
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from brolga.disk.layout import INDEX_FILE, LAYOUT_FILE
 from brolga.errors import CorruptBlob, InvalidManifest, SourceError
-from brolga.images import BlockStream
-from brolga.spec.descriptor import Descriptor
 from brolga.spec.json import MAX_SIZE
-from brolga.spec.mediatypes import detect_compression
-from brolga.stores.archive.contents import (
-    ArchiveLimits,
-    Contents,
-    detect_kind,
-    digest_from_name,
-    document_too_large,
-    entry_path,
-    peek,
-)
+from brolga.stores.archive.contents import ArchiveLimits, Contents, document_too_large
 from brolga.stores.archive.docker import MANIFEST
 from brolga.stores.archive.entries import (
-    LAYER_BY_KIND,
     BufferedEntry,
     CompressionOptions,
     FileRange,
     IgnoredEntry,
     PushedEntry,
-    verify_blocks,
 )
-from brolga.stores.archive.formats import Images, check_form, whole_is_compressed
+from brolga.stores.archive.formats import Images, check_form, check_not_compressed
 from brolga.stream.compression import BLOCK_SIZE
 from brolga.stream.sources import open_source
 from brolga.stream.spool import spool_factory
-from brolga.tar.entries import read_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
 
-    from brolga.spec.blob import BlockSource
-    from brolga.spec.digest import Digest
-    from brolga.stores.archive.contents import ArchiveEntry
+    from brolga.spec.blob import BlockSource, Layer
+    from brolga.spec.descriptor import Descriptor
+    from brolga.stores.archive.contents import ArchiveEntry, TarFile
     from brolga.stores.store import WriteStore
     from brolga.stream.sources import Source
     from brolga.stream.spool import Spool, SpoolChoice
-    from brolga.tar.entries import Entry
 
 
 _WAIT_S: Final = 1.0  # seconds until an empty block says that nothing came
-_BLOB: Final = "application/octet-stream"  # of a blob until a manifest gives its type
 _DOCUMENTS: Final = frozenset({MANIFEST, INDEX_FILE, LAYOUT_FILE})
 # Every manifest and index has the first, and every image config the second.
 _DOCUMENT_MEMBERS: Final = (b'"schemaVersion"', b'"rootfs"')
@@ -93,17 +76,12 @@ class ArchiveStream:
         self._limits = limits or ArchiveLimits()
 
     def stream_into(self, target: WriteStore) -> Images:
-        """Push every blob to `target` while reading; return the images.
-
-        Their blobs are `PushedBlob`s, which `copy.push(target, tree, tag)` does not push again.
-
-        Raises CorruptBlob if it is not a complete tar, DigestMismatch for wrong bytes,
-        InvalidManifest for a wrong document or a missing file, SourceError, and as `target`.
-        """
+        """Push every blob to `target` while reading; return the images, of `PushedBlob`s."""
         spool = spool_factory(self._spool)
-        receiver = _Receiver(target, self._form, self._compression, spool, self._limits)
-        with self._open() as source, closing(open_source(source, BLOCK_SIZE)) as blocks:
-            receiver.receive(_SourceBlocks(blocks))
+        with self._open() as source, closing(open_source(source, BLOCK_SIZE)) as opened:
+            blocks = _SourceBlocks(opened)
+            receiver = _Receiver(blocks, target, self._form, self._compression, spool, self._limits)
+            receiver.receive()
         return Images(receiver.contents, self._form)
 
     @contextmanager
@@ -143,8 +121,7 @@ class _SourceBlocks:
             raise StopIteration
         if self._is_first:
             self._is_first = False
-            if (name := detect_compression(bytes(block[:4]))) != "none":
-                raise whole_is_compressed(name)
+            check_not_compressed(bytes(block[:4]))
         return block
 
 
@@ -167,24 +144,21 @@ class _EntryBlocks:
         return self
 
     def next_block(self, timeout_s: float) -> memoryview | None:
-        self._blocks.timeout_s = timeout_s
-        try:
-            return self._next()
-        finally:
-            self._blocks.timeout_s = _WAIT_S
-
-    def _next(self) -> memoryview | None:
         if not self._filled:
             self._block = memoryview(bytearray(self._size))
-        while self._filled < self._size:
-            piece = self._rest or next(self._data, self._end)
-            if piece is self._end:
-                break
-            if not piece:
-                return None
-            count = min(len(piece), self._size - self._filled)
-            self._block[self._filled : self._filled + count] = piece[:count]
-            self._filled, self._rest = self._filled + count, piece[count:]
+        self._blocks.timeout_s = timeout_s
+        try:
+            while self._filled < self._size:
+                piece = self._rest or next(self._data, self._end)
+                if piece is self._end:
+                    break
+                if not piece:
+                    return None
+                count = min(len(piece), self._size - self._filled)
+                self._block[self._filled : self._filled + count] = piece[:count]
+                self._filled, self._rest = self._filled + count, piece[count:]
+        finally:
+            self._blocks.timeout_s = _WAIT_S
         block, self._filled = self._block[: self._filled], 0
         return block
 
@@ -192,92 +166,39 @@ class _EntryBlocks:
         """Leave the pipe open: more entries follow."""
 
 
-@dataclass(frozen=True)
-class _IncomingFile:
-    """A file of the archive as it comes; a blob, read once, if its name claims a digest."""
-
-    path: str
-    kind: str
-    size: int
-    digest: Digest | None
-    data: Iterator[memoryview]
-    archive: _SourceBlocks
-
-    @property
-    def descriptor(self) -> Descriptor:
-        assert self.digest  # noqa: S101 - for mypy
-        return Descriptor(LAYER_BY_KIND.get(self.kind, _BLOB), self.digest, self.size)
-
-    @cached_property
-    def _blocks(self) -> Generator[bytes, None, None]:
-        return verify_blocks(self.descriptor.digest, self.data)
-
-    def open(self) -> BlockStream:
-        return BlockStream(self._blocks)
-
-    def layer_source(self) -> _EntryBlocks:
-        return _EntryBlocks(self.archive, self.data)
-
-    def finish(self) -> None:
-        """Read and verify the bytes that no store has read."""
-        for _ in self._blocks:
-            pass
-
-    def ignore(self) -> IgnoredEntry:
-        return IgnoredEntry(self.path, self.kind, self.size)
-
-
+@dataclass
 class _Receiver:
-    """Turns each entry of an archive into an ArchiveEntry, and pushes the blobs."""
+    """Turns each file of an archive into an ArchiveEntry, and pushes the blobs."""
 
-    def __init__(
-        self,
-        target: WriteStore,
-        form: str,
-        compression: CompressionOptions,
-        spool: Spool | None,
-        limits: ArchiveLimits,
-    ) -> None:
-        self.contents = Contents(limits)
-        self._target = target
-        self._form = form
-        self._compression = compression
-        self._spool = spool
-        self._limits = limits
-        self._free = {  # bytes
-            "unnamed": limits.unnamed_json,
-            "manifest": limits.manifests,
-            "other": limits.other_json,
-        }
+    blocks: _SourceBlocks
+    target: WriteStore
+    form: str
+    compression: CompressionOptions
+    spool: Spool | None
+    limits: ArchiveLimits
+
+    def __post_init__(self) -> None:
+        self.contents = Contents(self.limits)
         self._documents = 0
+        self._free = {  # bytes
+            "unnamed": self.limits.unnamed_json,
+            "manifest": self.limits.manifests,
+            "other": self.limits.other_json,
+        }
 
-    def receive(self, blocks: _SourceBlocks) -> None:
+    def receive(self) -> None:
         """Read the archive to its end."""
         try:
-            for entry in read_entries(blocks, needs_end=True):
-                self._receive_entry(entry, blocks)
+            for file in self.contents.read_files(self.blocks):
+                if file.is_duplicate and file.digest:
+                    file.finish()
+                else:
+                    self.contents.add(file.path, self._receive_file(file))
         except (CorruptBlob, InvalidManifest) as error:
             error.side = error.side or "source"  # a store's own errors have a side
             raise
 
-    def _receive_entry(self, entry: Entry, blocks: _SourceBlocks) -> None:
-        path = entry_path(entry)
-        if entry.is_directory:
-            return
-        is_duplicate = path in self.contents
-        self.contents.reserve_name(path)
-        if entry.link:
-            self.contents.link(path, entry)
-        elif entry.is_file:
-            head, data = peek(entry.data)
-            kind = detect_kind(head)
-            file = _IncomingFile(path, kind, entry.size, digest_from_name(path, kind), data, blocks)
-            if is_duplicate and file.digest:
-                file.finish()
-            else:
-                self.contents.add(path, self._receive_file(file))
-
-    def _receive_file(self, file: _IncomingFile) -> ArchiveEntry:
+    def _receive_file(self, file: TarFile) -> ArchiveEntry:
         if (file.kind == "json" or file.path in _DOCUMENTS) and file.size <= MAX_SIZE:
             return self._receive_document(file)
         if file.path in _DOCUMENTS:
@@ -286,14 +207,13 @@ class _Receiver:
             return self._receive_tar(file)
         if file.digest:
             return self._push(file)
-        if file.kind in {"gzip", "zstd"} and self._form != "oci":
-            layer = self._compression.stored_layer(file.layer_source(), file.kind)
-            return PushedEntry(
-                file.path, file.kind, file.size, self._target, self._target.push(layer)
-            )
-        return file.ignore()
+        if file.kind in {"gzip", "zstd"} and self.form != "oci":
+            source = _EntryBlocks(self.blocks, file.data)
+            layer = self.compression.stored_layer(source, file.kind)
+            return self._pushed_entry(file, self.target.push(layer))
+        return IgnoredEntry(file.path, file.kind)
 
-    def _receive_document(self, file: _IncomingFile) -> ArchiveEntry:
+    def _receive_document(self, file: TarFile) -> ArchiveEntry:
         """Buffer what may be a document; beyond the limits, spool or push it if it has a digest."""
         content = b"".join(file.data)
         kind = "unnamed"
@@ -301,7 +221,7 @@ class _Receiver:
             is_document = any(member in content for member in _DOCUMENT_MEMBERS)
             kind = "manifest" if is_document else "other"
         file = replace(file, data=iter([memoryview(content)]))
-        if len(content) <= self._free[kind] and self._documents < self._limits.documents:
+        if len(content) <= self._free[kind] and self._documents < self.limits.documents:
             self._free[kind] -= len(content)
             self._documents += 1
             if file.digest:
@@ -309,44 +229,50 @@ class _Receiver:
             return BufferedEntry(file.path, file.kind, content)
         if not file.digest:
             raise InvalidManifest(
-                f"the archive has more than {self._limits.documents} documents, or "
-                f"{self._limits.unnamed_json} bytes of them that are not named by their digest: "
+                f"the archive has more than {self.limits.documents} documents, or "
+                f"{self.limits.unnamed_json} bytes of them that are not named by their digest: "
                 "no archive of images has so many"
             )
-        return self._add_to_spool(file, self._spool) if self._spool else self._push(file)
+        return self._add_to_spool(file, self.spool) if self.spool else self._push(file)
 
-    def _receive_tar(self, file: _IncomingFile) -> ArchiveEntry:
+    def _receive_tar(self, file: TarFile) -> ArchiveEntry:
         """Push a tar as it is if it belongs to an OCI archive, else compress it on the way.
 
         A tar below blobs/ can be a layer of `docker save` (25 and later), to be compressed, or of
         an OCI archive, to be left as it is. If neither `form` nor an earlier file shows which, it
         waits in the spool. Without a spool it is compressed: OCI archives seldom have such layers.
         """
-        form = self._form
+        form = self.form
         if not form and MANIFEST in self.contents:
             form = "docker"
         elif not form and (INDEX_FILE in self.contents or LAYOUT_FILE in self.contents):
             form = "oci"
         if file.digest:
-            if form == "oci" or self._compression.compression == "none":
+            if form == "oci" or self.compression.compression == "none":
                 return self._push(file)
-            if self._spool and form != "docker" and file.path.startswith("blobs/"):
-                return self._add_to_spool(file, self._spool)
-        elif self._form == "oci":
-            return file.ignore()
+            if self.spool and form != "docker" and file.path.startswith("blobs/"):
+                return self._add_to_spool(file, self.spool)
+        elif self.form == "oci":
+            return IgnoredEntry(file.path, file.kind)
         expected = file.digest if file.digest and file.digest.algorithm == "sha256" else None
-        layer = self._compression.compressed_layer(file.layer_source(), expected)
-        descriptor = self._target.push(layer)
-        return PushedEntry(file.path, file.kind, file.size, self._target, descriptor, layer.diff_id)
+        source = _EntryBlocks(self.blocks, file.data)
+        layer = self.compression.compressed_layer(source, expected)
+        return self._pushed_entry(file, self.target.push(layer), layer)
 
-    def _add_to_spool(self, file: _IncomingFile, spool: Spool) -> FileRange:
+    def _add_to_spool(self, file: TarFile, spool: Spool) -> FileRange:
         start = spool.size
         with file.open() as stream:
             for block in stream:
                 spool.add(block)
-        return FileRange(file.path, file.kind, spool, start, file.size, self._compression)
+        return FileRange(file.path, file.kind, spool, start, file.size, self.compression)
 
-    def _push(self, file: _IncomingFile) -> PushedEntry:
-        self._target.push(file)
+    def _push(self, file: TarFile) -> PushedEntry:
+        self.target.push(file)
         file.finish()
-        return PushedEntry(file.path, file.kind, file.size, self._target, file.descriptor)
+        return self._pushed_entry(file, file.descriptor)
+
+    def _pushed_entry(
+        self, file: TarFile, descriptor: Descriptor, layer: Layer | None = None
+    ) -> PushedEntry:
+        diff_id = None if layer is None else layer.diff_id
+        return PushedEntry(file.path, file.kind, file.size, self.target, descriptor, diff_id)

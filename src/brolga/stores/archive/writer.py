@@ -20,18 +20,9 @@ from brolga.disk.files import atomic_file
 from brolga.disk.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_JSON, REF_NAME
 from brolga.errors import InvalidManifest, LayerError, NotComputed, SourceError
 from brolga.images import InMemoryBlob
+from brolga.spec import mediatypes
 from brolga.spec.index import Index
 from brolga.spec.manifest import Manifest
-from brolga.spec.mediatypes import (
-    DOCKER_CONFIG,
-    DOCKER_LAYER,
-    DOCKER_MANIFEST_LIST,
-    NONDISTRIBUTABLE,
-    OCI_CONFIG,
-    OCI_INDEX,
-    OCI_LAYER,
-    OCI_LAYER_ZSTD,
-)
 from brolga.spec.reference import Reference
 from brolga.stores.archive.contents import blob_path
 from brolga.stores.archive.docker import MANIFEST, ManifestItem, encode_manifest_json
@@ -43,7 +34,6 @@ from brolga.tar.writer import ARCHIVE_END, encode_file_header
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from os import PathLike
-    from types import TracebackType
     from typing import Self
 
     from brolga.spec.blob import Blob, Block
@@ -53,10 +43,14 @@ if TYPE_CHECKING:
 
 
 _BLOCK: Final = 512  # bytes
-_CONFIGS: Final = frozenset({DOCKER_CONFIG, OCI_CONFIG})
-_INDEXES: Final = frozenset({OCI_INDEX, DOCKER_MANIFEST_LIST})
+_CONFIGS: Final = frozenset({mediatypes.DOCKER_CONFIG, mediatypes.OCI_CONFIG})
+_INDEXES: Final = frozenset({mediatypes.OCI_INDEX, mediatypes.DOCKER_MANIFEST_LIST})
 # Every reader looks into a layer for its compression; the name is for those who look at it.
-_SUFFIXES: Final = {OCI_LAYER: ".tar", DOCKER_LAYER: ".tar", OCI_LAYER_ZSTD: ".tar.zst"}
+_SUFFIXES: Final = {
+    mediatypes.OCI_LAYER: ".tar",
+    mediatypes.DOCKER_LAYER: ".tar",
+    mediatypes.OCI_LAYER_ZSTD: ".tar.zst",
+}
 
 
 class Writer:
@@ -67,13 +61,8 @@ class Writer:
     image gives the same bytes only if its blobs come in one order: see `is_serial`.
 
     Use it in a `with` statement: its end writes the documents and the end of the tar, unless there
-    was an error. `out` is not closed.
-
-    A layer whose size is unknown before it was read needs `spool`: a directory, or True for the
-    system's, for a file without a name that it is written to first. `where` is what an OSError
-    calls `out`.
-
-    Raises ValueError for another form, InvalidReference for a name that Docker cannot take.
+    was an error. `out` is not closed; `where` is its name in an OSError. A layer whose size is
+    unknown before it was read needs a `spool`: a directory, or True for the system's.
     """
 
     is_serial: Final = True
@@ -105,33 +94,21 @@ class Writer:
         """Return the writer itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Write the end of the archive, unless there was an error.
-
-        Raises LayerError if a part of it could not be written before, or nothing was pushed.
-        """
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        """Write the end of the archive, unless there was an error."""
         if error is not None:
             return
         self._check_whole()
         if not self._roots:
             raise LayerError("the archive is broken: no image was put into it")
-        for path, content in self._files():
-            self._write_file(path, len(content), [content])
+        path, content = self._list_images()
+        self._write_file(path, len(content), [content])
         self._write(ARCHIVE_END)
         with self._named():
             self._out.flush()
 
     def push(self, blob: Blob) -> Descriptor:
-        """Write a blob if it is not there yet; return its descriptor.
-
-        Raises LayerError for a stream without a spool, DigestMismatch and SourceError for a blob
-        that is not what it says, and what reading it raises.
-        """
+        """Write a blob if it is not there yet; return its descriptor."""
         try:
             descriptor = blob.descriptor
         except NotComputed:
@@ -149,10 +126,7 @@ class Writer:
                 self.push(InMemoryBlob(manifest.raw, manifest.media_type, manifest.algorithm))
 
     def exists(self, descriptor: Descriptor, tag: str = "") -> bool:
-        """Return whether a manifest was pushed.
-
-        Raises InvalidManifest for an index in Docker's form.
-        """
+        """Return whether a manifest was pushed."""
         self._check_form(descriptor.media_type)
         return descriptor.digest in self._roots and not tag
 
@@ -160,10 +134,7 @@ class Writer:
         """Return None: a new archive has no tag that another process could move."""
 
     def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
-        """Take a manifest, which is listed at the end. A name stands for its last manifest.
-
-        Raises InvalidManifest, InvalidReference for a name that Docker cannot take.
-        """
+        """Take a manifest, which is listed at the end. A name stands for its last manifest."""
         self._check_form(manifest.media_type)
         if isinstance(manifest, Index):
             self._children.update(child.digest for child in manifest.manifests)
@@ -190,7 +161,7 @@ class Writer:
         if is_docker and manifest.config.media_type not in _CONFIGS:
             raise _local("an artifact has no place in a docker archive: write an OCI one")
         for part in (manifest.config, *manifest.layers):
-            may_miss = part.media_type in NONDISTRIBUTABLE and not is_docker
+            may_miss = part.media_type in mediatypes.NONDISTRIBUTABLE and not is_docker
             if part.digest not in self._paths and not may_miss:
                 raise _local(f"the manifest names {part.digest}, which was not written")
 
@@ -266,45 +237,32 @@ class Writer:
                 raise
             raise OSError(error.errno, error.strerror, self._where) from error
 
-    def _files(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the files that list the images."""
-        if self._form == "docker":
-            images = (self._saved(root, names) for root, names in self._listed())
-            yield MANIFEST, encode_manifest_json(images)
-        else:
-            index = Index.new(
-                replace(root.descriptor, annotations={REF_NAME: name} if name else {})
-                for root, names in self._listed()
-                for name in names or ("",)
-            )
-            yield INDEX_FILE, index.raw
-
-    def _listed(self) -> Iterator[tuple[Manifest | Index, tuple[str, ...]]]:
-        """Yield what the archive lists, with its names: a child of an index for its name alone."""
+    def _list_images(self) -> tuple[str, bytes]:
+        """Return the path and the bytes of the file that lists the images."""
+        items: list[ManifestItem] = []
+        entries: list[Descriptor] = []
         for digest, root in self._roots.items():
-            given = [name for name, named in self._names.items() if name and named == digest]
-            if given or digest not in self._children:
-                yield root, tuple(given or filter(None, [self._name]))
-
-    def _saved(self, root: Manifest | Index, names: tuple[str, ...]) -> ManifestItem:
-        """Return the entry of an image in manifest.json."""
-        assert isinstance(root, Manifest)  # noqa: S101 - an index was refused
-        layers = tuple(self._paths[layer.digest] for layer in root.layers)
-        return ManifestItem(self._paths[root.config.digest], names, layers)
+            names = [name for name, target in self._names.items() if name and target == digest]
+            if not names and digest in self._children:
+                continue
+            names = names or list(filter(None, [self._name]))
+            if self._form == "docker" and isinstance(root, Manifest):
+                layers = tuple(self._paths[layer.digest] for layer in root.layers)
+                items.append(ManifestItem(self._paths[root.config.digest], tuple(names), layers))
+            else:
+                for name in names or [""]:
+                    annotations = {REF_NAME: name} if name else {}
+                    entries.append(replace(root.descriptor, annotations=annotations))
+        if self._form == "docker":
+            return MANIFEST, encode_manifest_json(items)
+        return INDEX_FILE, Index.new(entries).raw
 
 
 @contextmanager
 def open_writer(
-    path: str | PathLike[str],
-    form: str,
-    name: str = "",
-    *,
-    spool: SpoolChoice = False,
+    path: str | PathLike[str], form: str, name: str = "", *, spool: SpoolChoice = False
 ) -> Iterator[Writer]:
-    """Open an archive for writing: a file, or stdout if `path` is `-`.
-
-    A file takes its place when it is complete (`atomic_file`). Raises OSError, and as `Writer`.
-    """
+    """Open an archive for writing: a file, replaced as by `atomic_file`, or stdout for `-`."""
     if path == "-":
         if sys.stdout is None or sys.stdout.closed:
             raise OSError(errno.EBADF, "cannot write the archive", "stdout")

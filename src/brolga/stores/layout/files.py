@@ -14,16 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 from brolga.disk.directory import Directory
 from brolga.disk.layout import EMPTY_INDEX, LAYOUT_FILE, LAYOUT_NAMES, LayoutDirectory
-from brolga.errors import DigestMismatch, ImageNotFound, InvalidLayout, InvalidManifest
+from brolga.errors import ImageNotFound, InvalidLayout, InvalidManifest
 from brolga.spec.json import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
-
-    from brolga.spec.blob import Block
-    from brolga.spec.digest import Digest
 
 
 _MAX_MARKER_SIZE: Final = 4096  # bytes
@@ -89,8 +86,7 @@ class Files(LayoutDirectory):
     def _create_if_missing(self) -> list[Path] | None:
         """Return the layout and its new parents, the innermost first; None if it existed.
 
-        Raises InvalidLayout for a directory with other files. Layouts below it do not count: a
-        registry has such directories.
+        Layouts may be below it: a registry has such directories.
         """
         if self.exists():
             self.require()
@@ -119,17 +115,6 @@ class Files(LayoutDirectory):
                 inside = [self.blobs / entry.name for entry in self.tree.scan(self.blobs)]
                 for directory in (*inside, self.blobs, self.uploads, *new):
                     directory.rmdir()
-
-    def write_blocks(self, blocks: Iterable[Block], path: Callable[[int], Path]) -> None:
-        """Write a file and move it to its path, atomically.
-
-        `path` is called with the size after the last block. If it or `blocks` raises, nothing is
-        left.
-        """
-        with self.temporary_file() as file:
-            for block in blocks:
-                file.write(block)
-            file.move(path(file.size))
 
     def writing(self) -> AbstractContextManager[None]:
         """Keep `gc` from deleting blobs that no index lists yet."""
@@ -162,10 +147,7 @@ class Files(LayoutDirectory):
         return self.tree.unlink(path)
 
     def delete_unlocked(self, path: Path, *, dry_run: bool) -> bool:
-        """Delete a temporary file unless another process holds it. Return whether it is deleted.
-
-        With `dry_run`, return whether it would be.
-        """
+        """Delete a file that no process has locked; return whether it is, or would be, deleted."""
         try:
             descriptor = self.tree.open(path)
         except (OSError, InvalidLayout):  # deleted meanwhile, or a link
@@ -206,14 +188,3 @@ def _has_layouts(path: Path) -> bool:
         return True
     inside = list(path.iterdir())
     return bool(inside) and all(map(_has_layouts, inside))
-
-
-def check_digest(expected: Digest, actual: Digest, where: Path | None = None) -> None:
-    """Raise DigestMismatch if the digests differ; `where` is the layout that has the bytes."""
-    if actual != expected:
-        place = f" in {where}" if where else ""
-        raise DigestMismatch(
-            f"the bytes of {expected}{place} hash to {actual}",
-            expected=str(expected),
-            actual=str(actual),
-        )

@@ -11,16 +11,16 @@ import re
 import stat
 import time
 from collections import defaultdict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from brolga.disk.layout import TEMPORARY_PREFIX
 from brolga.errors import InvalidDigest, InvalidManifest
 from brolga.spec.digest import Digest
-from brolga.spec.json import MAX_SIZE, decode
+from brolga.spec.json import decode
 from brolga.spec.mediatypes import INDEX_TYPES, MANIFEST_TYPES
-from brolga.stores.layout.files import check_digest
 from brolga.stores.layout.index import name_of
+from brolga.stores.layout.reading import verify_manifest
 
 if TYPE_CHECKING:
     import os
@@ -62,18 +62,15 @@ class GCResult:
     unread: tuple[str, ...] = ()
 
 
+@dataclass
 class Reachability:
     """Follows references between blobs. `unread` has the error of each manifest not parsed."""
 
-    def __init__(self, files: Files) -> None:
-        self.unread: dict[Digest, str] = {}
-        self._files = files
+    files: Files
+    unread: dict[Digest, str] = field(default_factory=dict)
 
     def reachable_roots(self, index: LayoutIndex) -> LayoutIndex:
-        """Return the index without images that have no name, unless they refer to one that stays.
-
-        Raises as `reachable_digests`.
-        """
+        """Return the index without unnamed images, unless they refer to one that stays."""
         kept = {number for number, entry in enumerate(index.manifests) if name_of(entry)}
         referrers = defaultdict[Digest, set[int]](set)  # unnamed entries, by subject
         for number, entry in enumerate(index.manifests):
@@ -91,10 +88,7 @@ class Reachability:
         return index.with_entries(index.manifests[number] for number in sorted(kept))
 
     def reachable_digests(self, index: Index) -> set[Digest]:
-        """Return the digest of everything that an index refers to, at any depth.
-
-        Raises DigestMismatch for a damaged manifest, InvalidManifest for one of more than 4 MiB.
-        """
+        """Return the digest of everything that an index refers to, at any depth."""
         roots = [(entry.digest, _kind(entry.media_type)) for entry in index.manifests]
         return {digest for digest, _ in walk(roots, self._references)}
 
@@ -102,14 +96,12 @@ class Reachability:
         digest, kind = node
         if kind == _OTHER:
             return []
-        raw = self._files.read(self._files.blob_path(digest))
+        raw = self.files.read(self.files.blob_path(digest))
         if raw is None:
             return []
         is_manifest = kind == _MANIFEST
         if is_manifest:
-            if len(raw) > MAX_SIZE:
-                raise InvalidManifest(f"manifest {digest} has more than {MAX_SIZE} bytes")
-            check_digest(digest, Digest.of(raw, digest.algorithm), self._files.path)
+            verify_manifest(raw, digest, self.files.path)
         try:
             return list(_find_descriptors(decode(raw)))
         except InvalidManifest as error:
@@ -121,41 +113,12 @@ class Reachability:
         """Return the digests that may be the subject of an image."""
         if "json" not in entry.media_type:
             return set()
-        raw = self._files.read(self._files.blob_path(entry.digest)) or b"{}"
+        raw = self.files.read(self.files.blob_path(entry.digest)) or b"{}"
         try:
             subject = decode(raw).get("subject")
         except InvalidManifest:
             return _find_digests(raw)
         return {digest for digest, _ in _find_descriptors(subject)}
-
-
-def collect_garbage(  # noqa: PLR0913 - the options of `Layout.gc`
-    files: Files,
-    index: LayoutIndex,
-    save: Callable[[LayoutIndex], None],
-    *,
-    older_than_s: float,
-    untagged: bool,
-    dry_run: bool,
-) -> GCResult:
-    """Delete what `Layout.gc` describes. The caller holds the locks; `save` writes the index."""
-    reachability = Reachability(files)
-    after = reachability.reachable_roots(index) if untagged else index
-    needed = reachability.reachable_digests(after)
-    garbage, too_recent = find_garbage(files, needed, older_than_s)
-    if not dry_run:
-        save(after)
-        garbage = {
-            path: seen for path, seen in garbage.items() if files.delete_unchanged(path, seen)
-        }
-    stale = [
-        path
-        for path in stale_files(files, older_than_s)
-        if files.delete_unlocked(path, dry_run=dry_run)
-    ]
-    unread = tuple(f"{digest}: {reason}" for digest, reason in reachability.unread.items())
-    size = sum(status.st_size for status in garbage.values())
-    return GCResult(len(garbage), size, too_recent, len(stale), unread)
 
 
 def find_garbage(

@@ -7,16 +7,16 @@ not known here stay as they are.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar
 
 from brolga.disk.layout import FULL_NAME, MAX_INDEX_SIZE, REF_NAME
-from brolga.errors import ImageNotFound, InvalidDigest, excerpt
+from brolga.errors import ImageNotFound, excerpt
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index
 from brolga.spec.json import encode, error_at, reuse_originals
+from brolga.stores.names import digest_of, join_first, number_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from typing import Self
 
     from brolga.spec.descriptor import Descriptor
-
-
-_MAX_LISTED: Final = 20  # names in an error's line
-_NUMBER: Final = re.compile("@[0-9]{1,9}")
 
 
 class LayoutIndex(Index):
@@ -38,10 +34,7 @@ class LayoutIndex(Index):
     max_size: ClassVar[int] = MAX_INDEX_SIZE
 
     def with_entries(self, entries: Iterable[Descriptor]) -> Self:
-        """Return the index with other entries, which are not parsed again.
-
-        Raises InvalidManifest if it becomes larger than `max_size`.
-        """
+        """Return the index with other entries, which are not parsed again."""
         entries = tuple(entries)
         if entries == self.manifests:
             return self
@@ -56,54 +49,98 @@ class LayoutIndex(Index):
         changed._set(raw=raw, digest=Digest.of(raw), _document=document, manifests=entries)
         return changed
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name once, in the index's order."""
+        return tuple(dict.fromkeys(filter(None, map(name_of, self.manifests))))
+
+    def add(self, image: Descriptor, name: str) -> Self:
+        """Return the index with an image, under `name` unless it is ""."""
+        entries = list(self.manifests)
+        if name:
+            entries = _release_tag(entries, name, image.digest)
+        numbers = [number for number, entry in enumerate(entries) if entry.digest == image.digest]
+        known_names = [name_of(entries[number]) for number in numbers]
+        if numbers and (not name or name in known_names):
+            return self.with_entries(entries)
+        if "" in known_names:
+            number = numbers[known_names.index("")]
+            entries[number] = _with_name(entries[number], name)
+        else:
+            entries.append(_with_name(image, name))
+        return self.with_entries(entries)
+
+    def remove_tag(self, name: str) -> Self:
+        """Return the index without a name; its image stays."""
+        return self.with_entries(_release_tag(list(self.manifests), name, None))
+
+    def remove_manifest(self, digest: Digest) -> Self:
+        """Return the index without an image and its names."""
+        return self.with_entries(entry for entry in self.manifests if entry.digest != digest)
+
+    def remove_untagged(self, digests: Collection[Digest]) -> Self:
+        """Return the index without those images of `digests` that have no name."""
+        return self.with_entries(
+            entry for entry in self.manifests if name_of(entry) or entry.digest not in digests
+        )
+
+    def candidates(self, name: str) -> tuple[Descriptor, ...]:
+        """Return the entries of a name, one for each digest; "" is the name of all entries.
+
+        A name may have its repository, if a tool wrote it so.
+        """
+        if (number := number_of(name)) is not None:
+            return self.manifests[number : number + 1]
+        digest = digest_of(name)
+        first: dict[Digest, Descriptor] = {}
+        for entry in self.manifests:
+            if digest is None:
+                matches = not name or name in {name_of(entry), _full_name_of(entry)}
+            else:
+                matches = entry.digest == digest
+            if matches:
+                first.setdefault(entry.digest, entry)
+        return tuple(first.values())
+
+    def ambiguous_name(
+        self, path: Path, name: str, entries: Sequence[Descriptor], platform: str = ""
+    ) -> ImageNotFound:
+        """Return the error for a name of several images, which says how to name each."""
+        if not name:
+            return self.image_not_found(path, name)
+        digests = [entry.digest for entry in self.manifests]
+        details = (
+            [f"@{digests.index(entry.digest)}"]
+            + [excerpt(text) for text in (_full_name_of(entry), str(entry.platform or "")) if text]
+            for entry in entries
+        )
+        suffix = f" for {excerpt(platform)}" if platform else ""
+        listed = join_first(map(" ".join, details), len(entries))
+        return ImageNotFound(
+            f"{path} has {len(entries)} images {name}{suffix}: {listed}",
+            hint="name one by its number or its digest, or choose it by --platform",
+        )
+
+    def image_not_found(self, path: Path, name: str) -> ImageNotFound:
+        """Return the error for a name that does not exist, which lists those that do."""
+        count = len(self.manifests)
+        if not count:
+            return ImageNotFound(f"{path} has no images")
+        available = self.names
+        listed = join_first(available, len(available))
+        there = f"it has {listed}" if listed else f"it has {count} without a name: take @0"
+        lack = f"no image {name}" if name else f"{count} images, and none is named"
+        return ImageNotFound(f"{path} has {lack}: {there}", available=available)
+
 
 def name_of(entry: Descriptor) -> str:
     """Return the name of an entry, "" if it has none."""
     return entry.annotations.get(REF_NAME, "")
 
 
-def full_name_of(entry: Descriptor) -> str:
+def _full_name_of(entry: Descriptor) -> str:
     """Return the name of an entry with its repository, "" if it has none."""
     return entry.annotations.get(FULL_NAME, "")
-
-
-def names(index: Index) -> tuple[str, ...]:
-    """Return every name once, in the index's order."""
-    return tuple(dict.fromkeys(filter(None, map(name_of, index.manifests))))
-
-
-def add(index: LayoutIndex, image: Descriptor, name: str) -> LayoutIndex:
-    """Return the index with an image, under `name` unless it is "". Raises as `with_entries`."""
-    entries = list(index.manifests)
-    if name:
-        entries = _release_tag(entries, name, image.digest)
-    numbers = [number for number, entry in enumerate(entries) if entry.digest == image.digest]
-    known_names = [name_of(entries[number]) for number in numbers]
-    if numbers and (not name or name in known_names):
-        return index.with_entries(entries)
-    if "" in known_names:
-        number = numbers[known_names.index("")]
-        entries[number] = _with_name(entries[number], name)
-    else:
-        entries.append(_with_name(image, name))
-    return index.with_entries(entries)
-
-
-def remove_tag(index: LayoutIndex, name: str) -> LayoutIndex:
-    """Return the index without a name; its image stays."""
-    return index.with_entries(_release_tag(list(index.manifests), name, None))
-
-
-def remove_manifest(index: LayoutIndex, digest: Digest) -> LayoutIndex:
-    """Return the index without an image and its names."""
-    return index.with_entries(entry for entry in index.manifests if entry.digest != digest)
-
-
-def remove_untagged(index: LayoutIndex, digests: Collection[Digest]) -> LayoutIndex:
-    """Return the index without those images of `digests` that have no name."""
-    return index.with_entries(
-        entry for entry in index.manifests if name_of(entry) or entry.digest not in digests
-    )
 
 
 def _release_tag(entries: list[Descriptor], name: str, keep: Digest | None) -> list[Descriptor]:
@@ -123,66 +160,3 @@ def _release_tag(entries: list[Descriptor], name: str, keep: Digest | None) -> l
 def _with_name(entry: Descriptor, name: str) -> Descriptor:
     annotations = {key: text for key, text in entry.annotations.items() if key != REF_NAME}
     return replace(entry, annotations={**annotations, **({REF_NAME: name} if name else {})})
-
-
-def digest_of(name: str) -> Digest | None:
-    """Return the digest that a name is, None for another name."""
-    try:
-        return Digest.parse(name) if name.startswith(("sha256:", "sha512:")) else None
-    except InvalidDigest:
-        return None
-
-
-def candidates(index: Index, name: str) -> tuple[Descriptor, ...]:
-    """Return the entries of a name, one for each digest; "" is the name of all entries.
-
-    A name may have its repository, if a tool wrote it so.
-    """
-    if _NUMBER.fullmatch(name):
-        number = int(name[1:])
-        return index.manifests[number : number + 1]
-    digest = digest_of(name)
-    first: dict[Digest, Descriptor] = {}
-    for entry in index.manifests:
-        if digest is None:
-            matches = not name or name in {name_of(entry), full_name_of(entry)}
-        else:
-            matches = entry.digest == digest
-        if matches:
-            first.setdefault(entry.digest, entry)
-    return tuple(first.values())
-
-
-def ambiguous_name(
-    path: Path, name: str, index: Index, entries: Sequence[Descriptor], platform: str = ""
-) -> ImageNotFound:
-    """Return the error for a name of several images, which says how to name each."""
-    if not name:
-        return image_not_found(path, name, index)
-    digests = [entry.digest for entry in index.manifests]
-    listed = []
-    for entry in entries[:_MAX_LISTED]:
-        details = filter(None, (full_name_of(entry), str(entry.platform or "")))
-        listed.append(" ".join([f"@{digests.index(entry.digest)}", *map(excerpt, details)]))
-    suffix = f" for {excerpt(platform)}" if platform else ""
-    return ImageNotFound(
-        f"{path} has {len(entries)} images {name}{suffix}: {_join(listed, len(entries))}",
-        hint="name one by its number or its digest, or choose it by --platform",
-    )
-
-
-def image_not_found(path: Path, name: str, index: Index) -> ImageNotFound:
-    """Return the error for a name that does not exist, which lists those that do."""
-    count = len(index.manifests)
-    if not count:
-        return ImageNotFound(f"{path} has no images")
-    available = names(index)
-    listed = _join(available[:_MAX_LISTED], len(available))
-    there = f"it has {listed}" if listed else f"it has {count} without a name: take @0"
-    what = f"no image {name}" if name else f"{count} images, and none is named"
-    return ImageNotFound(f"{path} has {what}: {there}", available=available)
-
-
-def _join(listed: Sequence[str], count: int) -> str:
-    more = f" and {count - len(listed)} more" if count > len(listed) else ""
-    return ", ".join(listed) + more

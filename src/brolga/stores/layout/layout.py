@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,29 +18,24 @@ from brolga.errors import (
     InvalidManifest,
     NotComputed,
 )
-from brolga.images import BlockStream, ImageIndex, InMemoryBlob, StoredBlob
-from brolga.images.index import is_blob, read_platforms
+from brolga.images import BlockStream, ImageIndex, InMemoryBlob
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index, select_best
 from brolga.spec.mediatypes import INDEX_TYPES, MANIFEST_TYPES, NONDISTRIBUTABLE, OCI_INDEX
+from brolga.stores.layout import reading
 from brolga.stores.layout.files import Files
-from brolga.stores.layout.gc import DEFAULT_AGE_S, GCResult, collect_garbage, walk
-from brolga.stores.layout.index import (
-    LayoutIndex,
-    add,
-    ambiguous_name,
-    candidates,
-    digest_of,
-    image_not_found,
-    name_of,
-    names,
-    remove_manifest,
-    remove_tag,
-    remove_untagged,
+from brolga.stores.layout.gc import (
+    DEFAULT_AGE_S,
+    GCResult,
+    Reachability,
+    find_garbage,
+    stale_files,
+    walk,
 )
-from brolga.stores.layout.reading import here, local, read_blob, read_manifest
-from brolga.stores.store import read_tree, verified_blocks
+from brolga.stores.layout.index import LayoutIndex, name_of
+from brolga.stores.names import digest_of
+from brolga.stores.store import offered_platforms, read_tree, stored_blob, verified_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -78,7 +74,7 @@ class Layout:
 
     def tags(self) -> tuple[str, ...]:
         """Return the names of its images, in the order of index.json."""
-        return names(self._index())
+        return self._index().names
 
     def check_tags(self, *, unique: bool) -> None:
         """Raise ImageNotFound if no image has a name; if `unique`, also if two have the same."""
@@ -93,49 +89,37 @@ class Layout:
             )
         for name, count in counts.items():
             if unique and count > 1:
-                raise ambiguous_name(self.path, name, index, candidates(index, name))
+                raise index.ambiguous_name(self.path, name, index.candidates(name))
 
     def resolve(self, name: str = "", platform: Platform | None = None) -> Descriptor:
         """Return the descriptor of a manifest or index, which is read and verified."""
         return self.fetch_manifest(str(self._entry(name, platform).digest)).descriptor
 
     def _entry(self, name: str, platform: Platform | None = None) -> Descriptor:
-        """Return the entry of a name: a tag, a digest, `@N` for the Nth image, "" for the only.
-
-        Of several images of one name, or of all for "", `platform` chooses one.
-
-        Raises ImageNotFound, which lists the names, PlatformNotFound, InvalidLayout and more.
-        """
+        """Return the entry of a name: a tag, a digest, `@N` for the Nth image, "" for the only."""
         index = self._index()
-        entries = candidates(index, name)
+        entries = index.candidates(name)
         if len(entries) > 1 and platform is not None:
-            entries = self._suited(entries, platform)
-        if (
-            not entries
-            and (digest := digest_of(name))
-            and self._files.blob_size(digest) is not None
-        ):
-            return self.fetch_manifest(name).descriptor
+            offers = (
+                (entry, offer)
+                for entry in entries
+                for offer in offered_platforms(entry, self._load)
+            )
+            entries = select_best(offers, platform, str(self.path))
         if not entries:
-            raise image_not_found(self.path, name, index)
+            if (digest := digest_of(name)) and self._files.blob_size(digest) is not None:
+                return self.fetch_manifest(name).descriptor
+            raise index.image_not_found(self.path, name)
         if len(entries) > 1:
-            raise ambiguous_name(self.path, name, index, entries, str(platform or ""))
+            raise index.ambiguous_name(self.path, name, entries, str(platform or ""))
         return entries[0]
 
     def fetch_manifest(self, name: str) -> Manifest | Index:
-        """Read the manifest or index of a tag or digest.
-
-        Raises ImageNotFound for an unknown name, CorruptBlob for a missing digest, DigestMismatch,
-        InvalidManifest.
-        """
-        return read_manifest(self._files, digest_of(name) or self._entry(name).digest)
+        """Read the manifest or index of a tag or digest."""
+        return reading.read_manifest(self._files, digest_of(name) or self._entry(name).digest)
 
     def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
-        """Open a blob. Its bytes are verified while they are read.
-
-        Raises ImageNotFound for a missing digest. Reading a descriptor's blob raises
-        CorruptBlob if it is missing or has another size, DigestMismatch at the end of wrong bytes.
-        """
+        """Open a blob. Its bytes are verified while they are read."""
         if isinstance(blob, Digest):
             self._files.require()
             size = self._files.blob_size(blob)
@@ -144,25 +128,18 @@ class Layout:
             blob = Descriptor("application/octet-stream", blob, size)
         if blob.data is not None:
             return InMemoryBlob(blob.data, blob.media_type).open()
-        return BlockStream(read_blob(self._files, blob))
+        return BlockStream(reading.read_blob(self._files, blob))
 
     def tree(self, name: str = "", platform: Platform | None = None) -> Tree:
         """Return the image or index of a name, as `resolve` finds it. No blob is read yet."""
-        return read_tree(self, str(self._entry(name, platform).digest))
+        return self._load(self._entry(name, platform))
 
     def whole(self) -> ImageIndex:
         """Return all its images as one index: index.json, byte for byte."""
-        return ImageIndex(
-            self._index(),
-            lambda child: read_tree(self, str(child.digest)),
-            _open=lambda child: StoredBlob(child, lambda: self.fetch_blob(child), is_verified=True),
-        )
+        return ImageIndex(self._index(), self._load, _open=partial(stored_blob, self))
 
     def referrers(self, digest: Digest, artifact_type: str = "") -> tuple[Descriptor, ...]:
-        """Return the manifests in index.json whose subject is `digest`.
-
-        A manifest that cannot be read is ignored with a warning.
-        """
+        """Return the manifests of index.json whose subject is `digest`; warn of unreadable ones."""
         referring = {}
         for entry in self._index().manifests:
             if entry.media_type not in MANIFEST_TYPES | INDEX_TYPES:
@@ -173,8 +150,10 @@ class Layout:
                 self._warn(self.path.name, f"{entry.digest} is passed over: {error}")
                 continue
             if document.subject is not None and document.subject.digest == digest:
-                referring[entry.digest] = document.as_referrer
-        return tuple(one for one in referring.values() if artifact_type in {"", one.artifact_type})
+                referrer = document.as_referrer
+                if artifact_type in {"", referrer.artifact_type}:
+                    referring[entry.digest] = referrer
+        return tuple(referring.values())
 
     # --- Writing
 
@@ -188,11 +167,7 @@ class Layout:
             yield self
 
     def push(self, blob: Blob) -> Descriptor:
-        """Take a blob; return its descriptor. Its bytes are read if they are not there yet.
-
-        Raises DigestMismatch, CorruptBlob for wrong bytes, OSError, and what reading the blob
-        raises. Nothing is left then.
-        """
+        """Take a blob; return its descriptor. If reading its bytes fails, nothing is left."""
         with self.writing():
             try:
                 known = blob.descriptor
@@ -201,20 +176,24 @@ class Layout:
             if known is not None and self._has(known):
                 self._files.touch_blob(known.digest)
                 return known
-            with blob.open() as stream:
+            with blob.open() as stream, self._files.temporary_file() as file:
                 # The digest of a stream is computed from the bytes that are written.
-                blocks = verified_blocks(blob, stream) if known else iter(stream)
-                self._files.write_blocks(blocks, lambda size: self._place(blob.descriptor, size))
-            return blob.descriptor
+                for block in verified_blocks(blob, stream) if known else stream:
+                    file.write(block)
+                descriptor = blob.descriptor
+                if file.size != descriptor.size:
+                    raise CorruptBlob(
+                        f"blob {descriptor.digest} has {file.size} bytes, but its descriptor "
+                        f"says {descriptor.size}"
+                    )
+                file.move(self._files.blob_path(descriptor.digest))
+            return descriptor
 
     def exists(self, descriptor: Descriptor, tag: str = "") -> bool:
-        """Return whether a manifest is listed, and everything that it refers to is there.
-
-        With `tag`, return whether that stands for it.
-        """
+        """Return whether a manifest is listed (as `tag`), and all that it refers to is there."""
         if not self._files.exists():
             return False
-        if tag and {one.digest for one in candidates(self._index(), tag)} != {descriptor.digest}:
+        if tag and {entry.digest for entry in self._index().candidates(tag)} != {descriptor.digest}:
             return False
         try:
             return self._missing([descriptor]) is None and self._is_listed(descriptor.digest)
@@ -222,59 +201,49 @@ class Layout:
             return False  # a damaged one is written again
 
     def find(self, tag: str) -> Descriptor | None:
-        """Return what a tag stands for; None if the tag does not exist.
-
-        Raises ImageNotFound if several images have it.
-        """
+        """Return what a tag stands for; None if the tag does not exist."""
         if not self._files.exists():
             return None
-        entries = candidates(index := self._index(), tag)
+        entries = (index := self._index()).candidates(tag)
         if len(entries) > 1:
-            raise ambiguous_name(self.path, tag, index, entries)
+            raise index.ambiguous_name(self.path, tag, entries)
         return entries[0] if entries else None
 
     def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
-        """Take a manifest under a tag or its digest. The children of an index need no entry.
-
-        Raises CorruptBlob if something that it refers to is missing, and OSError.
-        """
+        """Take a manifest under a tag or its digest. The children of an index need no entry."""
         with self.writing(), self._files.lock():
-            if missing := self._missing(_parts(manifest)):
-                raise local(CorruptBlob(f"{missing} is missing in {self.path}"))
-            place = self._files.blob_path(manifest.digest)
-            self._files.write(place, manifest.raw)
+            if lost := self._missing(_parts(manifest)):
+                raise reading.missing(str(lost), self.path)
+            self._files.write(self._files.blob_path(manifest.digest), manifest.raw)
             index = self._index()
             tag = "" if digest_of(name) else name
-            if not tag and all(one.digest != manifest.digest for one in index.manifests):
+            if not tag and all(entry.digest != manifest.digest for entry in index.manifests):
                 self._listed.add(manifest.digest)
-            changed = add(index, manifest.descriptor, tag)
+            changed = index.add(manifest.descriptor, tag)
             if isinstance(manifest, Index):
                 below = {child.digest for child in manifest.manifests} & self._listed
-                changed = remove_untagged(changed, below)
+                changed = changed.remove_untagged(below)
             self._save(index, changed)
 
     def tag(self, name: str, tag: str) -> Descriptor:
         """Give an image another name, in one step; return its descriptor. Raises as `resolve`."""
         with self._changing() as index:
             entry = self._entry(name)
-            self._save(index, add(index, entry, tag))
+            self._save(index, index.add(entry, tag))
             return entry
 
     def delete(self, name: str) -> None:
-        """Remove a tag; or, by digest or number, an image with its names. `gc` deletes its bytes.
-
-        Raises ImageNotFound.
-        """
+        """Remove a tag; or, by digest or number, an image with its names. `gc` frees its bytes."""
         with self._changing() as index:
             if name and digest_of(name) is None and not name.startswith("@"):
-                if name not in names(index):
-                    raise image_not_found(self.path, name, index)
-                changed = remove_tag(index, name)
+                if name not in index.names:
+                    raise index.image_not_found(self.path, name)
+                changed = index.remove_tag(name)
             else:
                 digest = self._entry(name).digest
                 if all(entry.digest != digest for entry in index.manifests):
-                    raise image_not_found(self.path, name, index)
-                changed = remove_manifest(index, digest)
+                    raise index.image_not_found(self.path, name)
+                changed = index.remove_manifest(digest)
             self._save(index, changed)
 
     def gc(
@@ -292,48 +261,44 @@ class Layout:
         refer to it. With `untagged`, images without a name are deleted as well, except those that
         refer to one that is kept. With `dry_run` nothing is deleted.
 
-        If a manifest cannot be read, everything that it mentions is kept (`GCResult.unread`).
-
-        Raises ImageNotFound, InvalidLayout, and DigestMismatch or InvalidManifest if a manifest is
-        damaged or larger than 4 MiB: what it refers to is unknown.
+        If a manifest cannot be parsed, all that it mentions is kept (`GCResult.unread`); a damaged
+        one is an error, because what it refers to is unknown.
         """
         self._files.require()
-        with self._files.sweeping(waiting), self._files.lock(), here(self.path):
+        with self._files.sweeping(waiting), self._files.lock(), reading.manifest_errors(self.path):
             index = self._index()
-            return collect_garbage(
-                self._files,
-                index,
-                lambda after: self._save(index, after),
-                older_than_s=older_than_s,
-                untagged=untagged,
-                dry_run=dry_run,
+            reachability = Reachability(self._files)
+            after = reachability.reachable_roots(index) if untagged else index
+            needed = reachability.reachable_digests(after)
+            garbage, too_recent = find_garbage(self._files, needed, older_than_s)
+            if not dry_run:
+                self._save(index, after)
+                delete = self._files.delete_unchanged
+                garbage = {path: seen for path, seen in garbage.items() if delete(path, seen)}
+            scratch = sum(
+                self._files.delete_unlocked(path, dry_run=dry_run)
+                for path in stale_files(self._files, older_than_s)
             )
+        unread = tuple(f"{digest}: {reason}" for digest, reason in reachability.unread.items())
+        size = sum(status.st_size for status in garbage.values())
+        return GCResult(len(garbage), size, too_recent, scratch, unread)
 
     # --- Inside
 
-    def _suited(self, entries: Iterable[Descriptor], platform: Platform) -> tuple[Descriptor, ...]:
-        """Return the entries that suit a platform best. Raises PlatformNotFound."""
-        offers = (
-            (entry, offered)
-            for entry in entries
-            if not is_blob(entry)
-            for offered in (
-                [entry.platform]
-                if entry.platform
-                else read_platforms(read_tree(self, str(entry.digest)))
-            )
-        )
-        return select_best(offers, platform, str(self.path))
+    def _load(self, entry: Descriptor) -> Tree:
+        return read_tree(self, str(entry.digest))
 
     def _index(self) -> LayoutIndex:
         """Read index.json; the same text is not parsed twice."""
         self._files.require()
         raw = self._files.read(self._files.index, MAX_INDEX_SIZE)
         if raw is None:
-            raise local(InvalidLayout(f"{self.path} has no index.json"))
+            raise InvalidLayout(
+                f"{self.path} has no index.json", side="local", hint=reading.DAMAGED
+            )
         known = self._last
         if known is None or known.raw != raw:
-            with here(self.path):
+            with reading.manifest_errors(self.path):
                 self._last = known = LayoutIndex.parse(raw, OCI_INDEX)
         return known
 
@@ -349,15 +314,6 @@ class Layout:
             self._files.write(self._files.index, after.raw)
             self._last = after
 
-    def _place(self, described: Descriptor, size: int) -> Path:
-        """Return the path of a blob. Raises CorruptBlob if `size` is not its descriptor's."""
-        if size != described.size:
-            raise CorruptBlob(
-                f"blob {described.digest} has {size} bytes, where its descriptor says "
-                f"{described.size}"
-            )
-        return self._files.blob_path(described.digest)
-
     def _has(self, descriptor: Descriptor) -> bool:
         return self._files.blob_size(descriptor.digest) == descriptor.size
 
@@ -368,7 +324,7 @@ class Layout:
             is_root = descriptor.media_type in MANIFEST_TYPES | INDEX_TYPES
             return _parts(self.fetch_manifest(str(descriptor.digest))) if is_root else ()
 
-        missing = (one.digest for one in walk(wanted, below) if not self._has(one))
+        missing = (blob.digest for blob in walk(wanted, below) if not self._has(blob))
         return next(missing, None)
 
     def _is_listed(self, digest: Digest) -> bool:
@@ -381,7 +337,7 @@ class Layout:
             return document.manifests if isinstance(document, Index) else ()
 
         # The index's own entries come first: most are found without reading a manifest.
-        return any(one.digest == digest for one in walk(self._index().manifests, below))
+        return any(entry.digest == digest for entry in walk(self._index().manifests, below))
 
 
 def _parts(manifest: Manifest | Index) -> Iterator[Descriptor]:
@@ -390,4 +346,6 @@ def _parts(manifest: Manifest | Index) -> Iterator[Descriptor]:
         yield from manifest.manifests
     else:
         yield manifest.config
-        yield from (one for one in manifest.layers if one.media_type not in NONDISTRIBUTABLE)
+        for layer in manifest.layers:
+            if layer.media_type not in NONDISTRIBUTABLE:
+                yield layer

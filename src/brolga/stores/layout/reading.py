@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
-from brolga.errors import BrolgaError, CorruptBlob, DigestMismatch, InvalidManifest
+from brolga.errors import CorruptBlob, DigestMismatch, InvalidManifest
 from brolga.spec.digest import Digest, hasher
 from brolga.spec.index import parse_manifest
 from brolga.spec.json import MAX_SIZE
-from brolga.stores.layout.files import check_digest
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -23,21 +22,24 @@ if TYPE_CHECKING:
 
 
 _BLOCK_SIZE: Final = 1 << 20  # bytes
-_DAMAGED: Final = "copy the image there again"
-
-E = TypeVar("E", bound=BrolgaError)
+DAMAGED: Final = "copy the image there again"  # the hint of most errors
 
 
 def read_manifest(files: Files, digest: Digest) -> Manifest | Index:
     """Read a manifest or index. Raises CorruptBlob, DigestMismatch, InvalidManifest."""
     raw = files.read(files.blob_path(digest))
     if raw is None:
-        raise local(CorruptBlob(f"manifest {digest} is missing in {files.path}"))
-    with here(files.path):
-        if len(raw) > MAX_SIZE:
-            raise InvalidManifest(f"{digest} has more than {MAX_SIZE} bytes: it is not a manifest")
-        check_digest(digest, Digest.of(raw, digest.algorithm), files.path)
+        raise missing(f"manifest {digest}", files.path)
+    with manifest_errors(files.path):
+        verify_manifest(raw, digest, files.path)
         return parse_manifest(raw, algorithm=digest.algorithm)
+
+
+def verify_manifest(raw: bytes, digest: Digest, path: Path) -> None:
+    """Raise InvalidManifest if the bytes are too many, DigestMismatch if they are wrong."""
+    if len(raw) > MAX_SIZE:
+        raise InvalidManifest(f"{digest} has more than {MAX_SIZE} bytes: it is not a manifest")
+    _check_digest(Digest.of(raw, digest.algorithm), digest, path, DAMAGED)
 
 
 def read_blob(files: Files, descriptor: Descriptor) -> Generator[bytes, None, None]:
@@ -46,8 +48,7 @@ def read_blob(files: Files, descriptor: Descriptor) -> Generator[bytes, None, No
     try:
         file = files.tree.open(path)
     except FileNotFoundError:
-        missing = CorruptBlob(f"blob {descriptor.digest} is missing in {files.path}")
-        raise local(missing) from None
+        raise missing(f"blob {descriptor.digest}", files.path) from None
     state, size = hasher(descriptor.digest.algorithm), 0
     try:
         while size <= descriptor.size and (block := os.read(file, _BLOCK_SIZE)):
@@ -57,33 +58,38 @@ def read_blob(files: Files, descriptor: Descriptor) -> Generator[bytes, None, No
     finally:
         os.close(file)
     if size != descriptor.size:
-        what = "more" if size > descriptor.size else f"{size} bytes"
-        raise local(
-            CorruptBlob(
-                f"blob {descriptor.digest} in {files.path} has {what}, where its descriptor "
-                f"says {descriptor.size}"
-            )
+        actual = "more" if size > descriptor.size else f"{size} bytes"
+        raise CorruptBlob(
+            f"blob {descriptor.digest} in {files.path} has {actual}, but its descriptor says "
+            f"{descriptor.size}",
+            side="local",
+            hint=DAMAGED,
         )
-    try:
-        check_digest(descriptor.digest, Digest.from_hasher(state), files.path)
-    except DigestMismatch as error:
-        # A blob of the right size is not written again, because a push does not read it.
-        raise local(error, f"delete {path} and {_DAMAGED}") from None
+    # A blob of the right size is not written again, because a push does not read it.
+    hint = f"delete {path} and {DAMAGED}"
+    _check_digest(Digest.from_hasher(state), descriptor.digest, files.path, hint)
 
 
-def local(error: E, advice: str = _DAMAGED) -> E:
-    """Mark an error as one of this machine; add what to do."""
-    error.side = "local"
-    error.add_note(advice)
-    return error
+def missing(subject: str, path: Path) -> CorruptBlob:
+    """Return the error for a manifest or blob that is referred to and not there."""
+    return CorruptBlob(f"{subject} is missing in {path}", side="local", hint=DAMAGED)
+
+
+def _check_digest(actual: Digest, expected: Digest, path: Path, hint: str) -> None:
+    if actual != expected:
+        raise DigestMismatch(
+            f"the bytes of {expected} in {path} hash to {actual}",
+            expected=str(expected),
+            actual=str(actual),
+            side="local",
+            hint=hint,
+        )
 
 
 @contextmanager
-def here(path: Path) -> Iterator[None]:
-    """Add the layout's path to the error of a document that cannot be read."""
+def manifest_errors(path: Path) -> Iterator[None]:
+    """Add the layout's path to the error of a document that is not valid."""
     try:
         yield
     except InvalidManifest as error:
-        raise local(InvalidManifest(f"{path}: {error}")) from error
-    except DigestMismatch as error:
-        raise local(error) from None
+        raise InvalidManifest(f"{path}: {error}", side="local", hint=DAMAGED) from error

@@ -64,7 +64,7 @@ def image_of(archive: Archive, name: str = "") -> Image:
 
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("compression", ["gzip", "none", "zstd"])
-def test_each_form_of_docker_s_is_read(name: str, compression: str, tmp_path: Path) -> None:
+def test_archive_reads_each_docker_form(name: str, compression: str, tmp_path: Path) -> None:
     """Config bytes exact, layers compressed on the way, or as they are."""
     store = Store()
     with Archive(written(tmp_path, *FORMS[name]()), compression=compression) as archive:
@@ -88,7 +88,7 @@ def test_each_form_of_docker_s_is_read(name: str, compression: str, tmp_path: Pa
         assert set(LAYERS) <= set(store.blobs.values())
 
 
-def test_a_layer_that_is_named_twice_is_pushed_once(tmp_path: Path) -> None:
+def test_archive_pushes_repeated_layer_once(tmp_path: Path) -> None:
     """By a link, or by its name: it is one file of the archive."""
     layers = (LAYERS[0], LAYERS[1], LAYERS[0])
     for members in (docker_old(layers), docker_new(layers), skopeo(layers)):
@@ -98,7 +98,7 @@ def test_a_layer_that_is_named_twice_is_pushed_once(tmp_path: Path) -> None:
         assert len(store.read) == 3  # two layers, a config
 
 
-def test_its_layers_can_be_had_again(tmp_path: Path) -> None:
+def test_layers_of_an_archive_can_be_read_again(tmp_path: Path) -> None:
     """Each tree has streams of its own, and an upload that failed reads them once more."""
     with Archive(written(tmp_path, *docker_old())) as archive:
         for _ in range(2):
@@ -111,7 +111,7 @@ def test_its_layers_can_be_had_again(tmp_path: Path) -> None:
             assert gzip.decompress(once) == LAYERS[0]
 
 
-def test_nothing_is_extracted_and_data_is_passed_over(tmp_path: Path) -> None:
+def test_archive_skips_data(tmp_path: Path) -> None:
     """The headers are read once: an archive of holes costs nothing to open."""
     file = tmp_path / "archive.tar"
     with (
@@ -133,8 +133,8 @@ def test_nothing_is_extracted_and_data_is_passed_over(tmp_path: Path) -> None:
         assert image_of(archive).layers
 
 
-def test_an_oci_archive_is_a_source(tmp_path: Path) -> None:
-    """`document` and `read`, by name and by digest, verified; `read_tree` needs no more."""
+def test_oci_archive_fetches_manifests_and_blobs(tmp_path: Path) -> None:
+    """`fetch_manifest` and `fetch_blob`, by name and by digest, verified."""
     members = oci(packed=True)
     (described,) = json.loads(members[-2][1])["manifests"]
     with Archive(written(tmp_path, *members)) as archive:
@@ -160,8 +160,8 @@ def test_an_oci_archive_is_a_source(tmp_path: Path) -> None:
             archive.fetch_manifest(str(Digest.of(b"x")))
 
 
-def test_a_docker_archive_is_a_source_where_it_can_be(tmp_path: Path) -> None:
-    """Its manifest is known where its layers are compressed; blobs are named by file names."""
+def test_docker_archive_raises_not_computed_before_compression(tmp_path: Path) -> None:
+    """Its manifest is known if its layers are compressed; its blobs have the names of files."""
     with Archive(written(tmp_path, *crane())) as archive:
         document = archive.fetch_manifest("app:v1")
         assert isinstance(document, Manifest)
@@ -171,7 +171,7 @@ def test_a_docker_archive_is_a_source_where_it_can_be(tmp_path: Path) -> None:
         archive.fetch_manifest("")
 
 
-def test_the_form_may_be_told(tmp_path: Path) -> None:
+def test_archive_takes_the_form(tmp_path: Path) -> None:
     """`docker save` 25 is both: as an OCI archive its layers stay as they are."""
     file = written(tmp_path, *docker_new())
     with Archive(file, "oci") as archive:
@@ -187,7 +187,7 @@ def test_the_form_may_be_told(tmp_path: Path) -> None:
         Archive(file, "tarball")
 
 
-def test_an_index_is_read(tmp_path: Path) -> None:
+def test_archive_reads_an_index(tmp_path: Path) -> None:
     """An index's document is the index."""
     from tests.unit.stores.archive.archives import (
         INDEX,
@@ -209,8 +209,8 @@ def test_an_index_is_read(tmp_path: Path) -> None:
         assert isinstance(child, Image)
 
 
-def test_names_of_images_without_tags(tmp_path: Path) -> None:
-    """What has no tag is named by its config."""
+def test_tags_names_images_without_tags(tmp_path: Path) -> None:
+    """An image without a tag is named by its config."""
     raw = config(())
     members = [
         entry("c.json", raw),
@@ -229,7 +229,7 @@ def refused(file: Path, kind: type[Exception], words: str) -> None:
         archive.tree()
 
 
-def test_wrong_bytes_are_told_where_they_are_read(tmp_path: Path) -> None:
+def test_wrong_bytes_raise_digest_mismatch_when_read(tmp_path: Path) -> None:
     """A layer, a blob, a config and a manifest: each is held against its digest."""
     raw = config(LAYERS[:1])
     wrong_layer = [
@@ -254,14 +254,14 @@ def test_wrong_bytes_are_told_where_they_are_read(tmp_path: Path) -> None:
     assert not store.documents
 
 
-def test_what_was_not_read_yet_is_refused_by_its_size(tmp_path: Path) -> None:
-    """A config of 5 MiB is no config."""
+def test_blob_of_wrong_size_is_refused_before_reading(tmp_path: Path) -> None:
+    """A config of 5 MiB is too large."""
     large = b"{" + b" " * (5 << 20) + b"}"
     members = [entry("c.json", large), manifest_json(("c.json", [], []))]
     refused(written(tmp_path, *members), InvalidManifest, r"'c\.json' has 5242882 bytes")
 
 
-def test_a_file_that_is_no_layer(tmp_path: Path) -> None:
+def test_layer_rejects_other_kinds_of_file(tmp_path: Path) -> None:
     """Neither a tar nor a compressed one."""
     members = [
         entry("x", b"?"),
@@ -271,8 +271,8 @@ def test_a_file_that_is_no_layer(tmp_path: Path) -> None:
     refused(written(tmp_path, *members), InvalidManifest, "neither a tar")
 
 
-def test_a_compressed_layer_without_a_digest_for_a_name(tmp_path: Path) -> None:
-    """It goes as it is, and has a digest when it was read."""
+def test_compressed_layer_without_digest_in_its_name(tmp_path: Path) -> None:
+    """It is pushed as it is, and has a digest after it was read."""
     packed = gzip.compress(LAYERS[0])
     members = [
         entry("x/layer.tar", packed),
@@ -287,7 +287,7 @@ def test_a_compressed_layer_without_a_digest_for_a_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 100, 512, 1000, 5000, -2048, -1024])
-def test_a_file_that_is_cut_is_refused(size: int, tmp_path: Path) -> None:
+def test_truncated_file_is_refused(size: int, tmp_path: Path) -> None:
     """Before anything of it is read."""
     file = written(tmp_path, *docker_old())
     data = file.read_bytes().rstrip(b"\0")
@@ -297,7 +297,7 @@ def test_a_file_that_is_cut_is_refused(size: int, tmp_path: Path) -> None:
         Archive(file)
 
 
-def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
+def test_file_that_is_not_an_archive_is_refused(tmp_path: Path) -> None:
     """A compressed file cannot be read in place; what else it may be, its message says."""
     file = tmp_path / "archive"
     with pytest.raises(SourceError, match="cannot open the archive"):
@@ -315,7 +315,7 @@ def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
             Archive(odd)
 
 
-def test_a_file_that_shrinks_is_a_source_error(tmp_path: Path) -> None:
+def test_file_that_shrinks_raises_source_error(tmp_path: Path) -> None:
     """It was whole when it was opened."""
     file = written(tmp_path, *docker_old())
     with Archive(file) as archive:
@@ -325,7 +325,7 @@ def test_a_file_that_shrinks_is_a_source_error(tmp_path: Path) -> None:
             push(Store(), image, "tag")
 
 
-def test_a_closed_archive_gives_nothing(tmp_path: Path) -> None:
+def test_closed_archive_raises_source_error(tmp_path: Path) -> None:
     """An error, and no bytes of another file that has the number now."""
     archive = Archive(written(tmp_path, *docker_old()))
     archive.close()
@@ -334,7 +334,7 @@ def test_a_closed_archive_gives_nothing(tmp_path: Path) -> None:
         archive.tree()
 
 
-def test_two_files_of_one_name(tmp_path: Path) -> None:
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     """As in a pipe; blobs of one digest are one."""
     with pytest.raises(CorruptBlob, match="two files 'a'"):
         Archive(written(tmp_path, entry("a", b""), entry("a", b"")))

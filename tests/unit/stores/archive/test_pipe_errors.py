@@ -283,7 +283,7 @@ def test_missing_index_of_given_form_is_refused(form: str, words: str) -> None:
 
 def test_ignored_entry_is_not_a_blob() -> None:
     """Its methods raise InvalidManifest."""
-    passed = IgnoredEntry("blobs/sha256/x", "other", 1)
+    passed = IgnoredEntry("blobs/sha256/x", "other")
     with pytest.raises(InvalidManifest, match="is not sha256:"):
         passed.blob(Descriptor("application/x", Digest.of(b"x"), 1))
 

@@ -104,7 +104,7 @@ def listing(data: bytes) -> dict[str, bytes]:
         return {one.name: archive.extractfile(one).read() for one in archive}  # type: ignore[union-attr]
 
 
-def test_a_docker_archive_is_what_crane_writes(image: Tree) -> None:
+def test_docker_archive_equals_that_of_crane(image: Tree) -> None:
     """Layers as they are, by their digest; the config by its own; then manifest.json."""
     files = listing(written(image, "docker", "example.com/app:v1"))
     packed = [gzip.compress(one, mtime=0) for one in LAYERS]
@@ -130,19 +130,21 @@ def test_a_docker_archive_is_what_crane_writes(image: Tree) -> None:
         (f"example.com/app:v1@{Digest.of(b'')}", ["example.com/app:v1"]),
     ],
 )
-def test_a_docker_archive_s_name_has_a_tag(name: str, tags: list[str] | None, image: Tree) -> None:
+def test_docker_archive_needs_a_tag_in_its_name(
+    name: str, tags: list[str] | None, image: Tree
+) -> None:
     """RepoTags are references with a tag; one by digest has none there."""
     files = listing(written(image, "docker", name))
     assert json.loads(files["manifest.json"])[0]["RepoTags"] == tags
 
 
-def test_layers_are_named_for_what_they_are() -> None:
+def test_docker_archive_names_layers_by_compression() -> None:
     """Readers look into a layer; its name is for people."""
     files = listing(written(kept(*oci()), "docker"))
     assert [name for name in files if name.endswith(".tar")] == [f"{sha(x)}.tar" for x in LAYERS]
 
 
-def test_an_oci_archive_is_an_image_layout(image: Tree) -> None:
+def test_oci_archive_is_an_image_layout(image: Tree) -> None:
     """oci-layout says what it is, the manifest what comes, index.json is last (image-layout.md)."""
     files = listing(written(image, "oci", "v1"))
     manifest = f"blobs/sha256/{image.digest.encoded}"
@@ -168,7 +170,7 @@ def index_members() -> list[Any]:
     return [*members, *oci_end(described(INDEX, index))]
 
 
-def test_an_index_goes_into_an_oci_archive_alone() -> None:
+def test_docker_archive_rejects_an_index() -> None:
     """One entry in index.json, its children below it; a docker archive has no place for it."""
     index = kept(*index_members())
     files = listing(written(index, "oci", "v1"))
@@ -181,8 +183,8 @@ def test_an_index_goes_into_an_oci_archive_alone() -> None:
     assert out.getvalue() == b""
 
 
-def test_several_images_and_names() -> None:
-    """Each `put` adds one; a name that it is given counts where the writer has none."""
+def test_archive_lists_several_images_and_names() -> None:
+    """Each `push_manifest` adds one; its name counts if the writer has none."""
     one, other = kept(*oci(packed=True)), kept(*oci(LAYERS[:1], packed=True))
     for form in ("docker", "oci"):
         out = io.BytesIO()
@@ -199,7 +201,7 @@ def test_several_images_and_names() -> None:
             assert found == [{REF: "example.com/a:v1"}, {REF: "example.com/a:v2"}, {}]
 
 
-def test_a_name_stands_for_the_last_that_it_was_given_to() -> None:
+def test_name_stands_for_its_last_manifest() -> None:
     """As in a registry; two images of one name could not be told apart."""
     one, other = kept(*oci(packed=True)), kept(*oci(LAYERS[:1], packed=True))
     for form, first in (("docker", "app:v1"), ("oci", "docker.io/library/app:v1")):
@@ -217,8 +219,8 @@ def test_a_name_stands_for_the_last_that_it_was_given_to() -> None:
 
 
 @pytest.mark.parametrize(("name", "names"), [("", ["one", "all"]), ("x", ["x"])])
-def test_an_image_keeps_its_name_beside_its_index(name: str, names: list[str]) -> None:
-    """What was put under a name can be had by it, whatever else refers to it."""
+def test_child_of_an_index_is_listed_if_it_has_a_name(name: str, names: list[str]) -> None:
+    """An image that was pushed under a name can be read by it."""
     one = kept(*oci(packed=True))
     out = io.BytesIO()
     with Writer(out, "oci", name) as writer:
@@ -228,13 +230,13 @@ def test_an_image_keeps_its_name_beside_its_index(name: str, names: list[str]) -
     assert [entry["annotations"][REF] for entry in found] == names
 
 
-def test_the_same_image_is_the_same_bytes(image: Tree) -> None:
+def test_same_image_gives_the_same_archive(image: Tree) -> None:
     """Reproducible: no time, no owner, no order but the push's."""
     for form in ("docker", "oci"):
         assert written(image, form, "a:b") == written(kept(*oci(packed=True)), form, "a:b")
 
 
-def test_threads_may_share_a_writer(image: Tree) -> None:
+def test_writer_is_thread_safe(image: Tree) -> None:
     """Files do not mix, and a blob that two push is one file."""
     out = io.BytesIO()
     with Writer(out, "oci") as writer:
@@ -248,7 +250,7 @@ def test_threads_may_share_a_writer(image: Tree) -> None:
     assert all(sha(data) == name[13:] for name, data in files.items() if name.startswith("blobs"))
 
 
-def test_what_it_writes_comes_back(tmp_path: Path, image: Tree) -> None:
+def test_archive_reads_what_writer_writes(tmp_path: Path, image: Tree) -> None:
     """Both forms, from a file and from a pipe: the same layers, and in OCI's form the digest."""
     for form in ("docker", "oci"):
         data = written(image, form, "example.com/app:v1")
@@ -262,7 +264,7 @@ def test_what_it_writes_comes_back(tmp_path: Path, image: Tree) -> None:
         assert (store.documents["file"].digest == image.digest) == (form == "oci")
 
 
-def test_a_stream_has_no_size(tmp_path: Path) -> None:
+def test_push_of_a_stream_needs_a_spool(tmp_path: Path) -> None:
     """A tar has a file's size in front of it: the error names --spool, which has room for it."""
     data = b"x" * 3_000_000
     with pytest.raises(LayerError, match="--spool"):
@@ -277,7 +279,7 @@ def test_a_stream_has_no_size(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_from_a_pipe_to_a_pipe() -> None:
+def test_writer_takes_blobs_of_a_stream_archive() -> None:
     """`docker save | brolga copy`: what is not to be compressed needs no spool."""
     for members, spool in (
         (docker_new(), False),
@@ -331,7 +333,7 @@ class Piecemeal(io.RawIOBase):
         return len(self.taken[-1])
 
 
-def test_a_raw_file_may_take_a_part(image: Tree) -> None:
+def test_writer_repeats_short_writes(image: Tree) -> None:
     """`write` of a raw file returns how much it took."""
     with Piecemeal() as out:
         with Writer(out, "docker") as writer:  # type: ignore[arg-type]
@@ -368,10 +370,10 @@ class Odd:
         ([b"a", SourceError("cut")], SourceError, "cut"),
     ],
 )
-def test_what_fails_leaves_the_archive_broken(
+def test_writer_writes_no_end_after_a_failure(
     given: list[Any], kind: type[Exception], words: str, image: Tree
 ) -> None:
-    """Never a complete-looking one: no documents, no end, even where the error is swallowed."""
+    """No documents and no end are written, even if the error is suppressed."""
     for form in ("docker", "oci"):
         out = io.BytesIO()
         with pytest.raises(kind, match=words), Writer(out, form) as writer:
@@ -387,8 +389,8 @@ def test_what_fails_leaves_the_archive_broken(
                 stream_archive([broken], Store())
 
 
-def test_a_store_s_blob_is_held_against_its_size() -> None:
-    """A header that says another size would break the tar; and nobody's bytes go unverified."""
+def test_push_verifies_the_size_of_a_stored_blob() -> None:
+    """A header with another size would break the tar, and all bytes are verified."""
     large = Descriptor(GZIP, Digest.of(b"ab"), 3)
     writer = Writer(io.BytesIO(), "oci")
     with pytest.raises(SourceError, match="ended 1 bytes before the 3"):
@@ -399,7 +401,7 @@ def test_a_store_s_blob_is_held_against_its_size() -> None:
         writer.push(InMemoryBlob(b"", GZIP))
 
 
-def test_what_a_store_verifies_is_not_hashed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_push_does_not_hash_a_verified_blob_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its stream ends with the error itself; the archive is broken then as well."""
     described = InMemoryBlob(b"ab", GZIP).descriptor
 
@@ -421,14 +423,14 @@ def test_what_a_store_verifies_is_not_hashed_twice(monkeypatch: pytest.MonkeyPat
         pass
 
 
-def test_an_archive_of_nothing_is_no_archive() -> None:
+def test_writer_raises_if_no_image_was_pushed() -> None:
     """Leaving without a `put` is an error."""
     with pytest.raises(LayerError, match="no image"), Writer(io.BytesIO(), "oci"):
         pass
 
 
-def test_a_manifest_needs_what_it_names(image: Tree) -> None:
-    """What it refers to is there, or it is not taken."""
+def test_push_manifest_requires_its_blobs(image: Tree) -> None:
+    """A manifest is refused if a blob of it was not written."""
     assert isinstance(image, Image)
     writer = Writer(io.BytesIO(), "oci")
     with pytest.raises(InvalidManifest, match="which was not written"):
@@ -436,8 +438,8 @@ def test_a_manifest_needs_what_it_names(image: Tree) -> None:
     assert not writer.exists(image.descriptor)
 
 
-def test_foreign_layers_are_no_part_of_an_oci_archive() -> None:
-    """They stay where they are; docker load would look for them."""
+def test_oci_archive_leaves_out_foreign_layers() -> None:
+    """A docker archive needs them, because docker load would look for them."""
     foreign = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
     manifest = json.loads(oci_manifest(config(()), []))
     manifest["layers"] = [described(foreign, b"elsewhere")]
@@ -448,7 +450,7 @@ def test_foreign_layers_are_no_part_of_an_oci_archive() -> None:
         written(tree, "docker")
 
 
-def test_an_artifact_has_no_place_in_a_docker_archive() -> None:
+def test_docker_archive_rejects_an_artifact() -> None:
     """It has no config that docker could load."""
     artifact = Artifact.of("application/x", InMemoryBlob(b"x", "application/x"))
     assert len(listing(written(artifact, "oci"))) == 5
@@ -456,7 +458,7 @@ def test_an_artifact_has_no_place_in_a_docker_archive() -> None:
         written(artifact, "docker")
 
 
-def test_what_is_asked_for_is_checked() -> None:
+def test_writer_rejects_unknown_form_and_invalid_name() -> None:
     """Before anything is written."""
     with pytest.raises(ValueError, match="tarball"):
         Writer(io.BytesIO(), "tarball")
@@ -486,10 +488,10 @@ def test_push_raises_what_reading_a_blob_raises(*, known: bool) -> None:
 # --- Files
 
 
-def test_a_file_takes_its_place_when_it_is_whole(
+def test_open_writer_replaces_a_file_at_the_end(
     tmp_path: Path, image: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before that, and after an error, there is what was there before."""
+    """Until then, and after an error, the old file is there."""
     file = tmp_path / "a.tar"
     with pytest.raises(SourceError), open_writer(file, "oci") as writer:
         push(writer, image, "")
@@ -515,10 +517,10 @@ def test_a_file_takes_its_place_when_it_is_whole(
         pytest.fail("there is no such directory")
 
 
-def test_a_full_disk_names_the_archive(
+def test_full_disk_error_names_the_archive(
     tmp_path: Path, image: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not the file on its way, and not what its close says."""
+    """Neither the temporary file nor the error of its close is named."""
     file = tmp_path / "a.tar"
     with pytest.raises(OSError, match="No space left") as found, open_writer(file, "oci") as writer:
         monkeypatch.setattr(writer, "_out", Path("/dev/full").open("wb", buffering=0))  # noqa: SIM115 - closed below
@@ -534,8 +536,8 @@ def test_a_full_disk_names_the_archive(
     assert found.value.filename == "/dev/full"
 
 
-def test_a_reader_that_stops_is_told() -> None:
-    """`brolga pull REF - | head`: the archive is not whole, and that is said."""
+def test_writer_raises_layer_error_if_the_reader_stops() -> None:
+    """`brolga pull REF - | head`: the archive is not complete."""
     ours, theirs = os.pipe()
     os.close(ours)
     out = open(theirs, "wb", buffering=0)  # noqa: PTH123, SIM115 - a descriptor has no path
@@ -543,7 +545,7 @@ def test_a_reader_that_stops_is_told() -> None:
         Writer(out, "oci", where="a pipe").push(InMemoryBlob(b"x", GZIP))
 
 
-def test_an_error_of_nothing_known_stays_as_it_is() -> None:
+def test_writer_keeps_an_os_error_without_errno() -> None:
     """A file object of the user's may raise what it likes."""
 
     class Odd(io.BytesIO):
@@ -554,7 +556,7 @@ def test_an_error_of_nothing_known_stays_as_it_is() -> None:
         Writer(Odd(), "oci").push(InMemoryBlob(b"x", GZIP))
 
 
-def test_a_stdout_that_is_closed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_writer_raises_if_stdout_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python has None for a stdout that was closed before it began."""
     closed = io.TextIOWrapper(io.BytesIO())
     closed.close()
@@ -565,21 +567,21 @@ def test_a_stdout_that_is_closed_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
             pytest.fail("nothing can be written")
 
 
-def test_a_device_is_written_itself(image: Tree) -> None:
+def test_open_writer_writes_to_a_device(image: Tree) -> None:
     """Nothing takes the place of a device or a named pipe."""
     with open_writer("/dev/null", "oci") as writer:
         push(writer, image, "", jobs=1)
     assert not os.path.isfile("/dev/null")  # noqa: PTH113 - it needs no Path
 
 
-def test_a_dash_is_stdout(capfdbinary: Any, image: Tree) -> None:
+def test_open_writer_writes_dash_to_stdout(capfdbinary: Any, image: Tree) -> None:
     """`-` is a pipe, in one pass."""
     with open_writer("-", "docker", "a:b", spool=True) as writer:
         push(writer, image, "", jobs=1)
     assert capfdbinary.readouterr().out == written(image, "docker", "a:b")
 
 
-def test_an_entry_of_the_archive_is_plain() -> None:
+def test_entry_of_the_archive_has_plain_metadata() -> None:
     """Mode 0644, root's, of no time: the same everywhere."""
     data = written(kept(*oci(packed=True)), "docker")
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:

@@ -21,8 +21,8 @@ from brolga.spec.index import Index
 from brolga.spec.mediatypes import OCI_INDEX, OCI_LAYER
 from brolga.stores.copy import push
 from brolga.stores.layout import GCResult, Layout
-from brolga.stores.layout import gc as gc_module
 from brolga.stores.layout.files import Files
+from brolga.stores.layout.gc import find_garbage
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
@@ -369,15 +369,14 @@ def test_gc_keeps_a_blob_touched_meanwhile(layout: Layout, monkeypatch: pytest.M
     old = layout.push(InMemoryBlob(b"old", OCI_LAYER))
     file = place(layout, old.digest)
     os.utime(file, (0, 0))
-    listed = gc_module.find_garbage
 
-    def committed(*arguments: Any) -> object:
-        found = listed(*arguments)
+    def find_and_touch(*arguments: Any) -> object:
+        found = find_garbage(*arguments)
         os.utime(file)
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(gc_module, "find_garbage", committed)
+        patched.setattr("brolga.stores.layout.layout.find_garbage", find_and_touch)
         assert layout.gc() == NOTHING
     assert file.exists()
 

@@ -89,7 +89,7 @@ def problems(tree: Tree) -> list[str]:
     return list(map(str, validate(tree)))
 
 
-def test_an_image_of_streams_is_there_with_its_tag(layout: Layout) -> None:
+def test_push_lists_an_image_of_streams_under_its_tag(layout: Layout) -> None:
     """image-layout.md: `blobs`, `oci-layout` and `index.json`."""
     made = image("a", "b")
     pushed = push(layout, made, "v1")
@@ -110,9 +110,7 @@ def test_an_image_of_streams_is_there_with_its_tag(layout: Layout) -> None:
     assert repr(layout) == f"Layout('{layout.path}')"
 
 
-def test_an_index_is_copied_with_its_bytes_and_without_entries_for_its_parts(
-    layout: Layout, tmp_path: Path
-) -> None:
+def test_push_lists_an_index_without_its_children(layout: Layout, tmp_path: Path) -> None:
     """What an index refers to is found below it: `oci:DIR` alone then names the index."""
     made = index(layout)
     push(layout, made, "all")
@@ -126,8 +124,8 @@ def test_an_index_is_copied_with_its_bytes_and_without_entries_for_its_parts(
     assert problems(found) == []
 
 
-def test_without_a_tag_it_is_entered_by_its_digest(layout: Layout) -> None:
-    """It is there for whoever knows the digest, and for `gc`."""
+def test_push_without_tag_lists_the_digest(layout: Layout) -> None:
+    """It can be read by its digest, and `gc` keeps it."""
     made = image("a")
     push(layout, made)
     push(layout, layout.tree())
@@ -141,7 +139,7 @@ def test_without_a_tag_it_is_entered_by_its_digest(layout: Layout) -> None:
     assert entries(layout) == [(str(made.digest), "v1"), (str(made.digest), "v2")]
 
 
-def test_a_tag_moves_and_nothing_is_lost(layout: Layout) -> None:
+def test_push_moves_a_tag_and_keeps_the_old_image(layout: Layout) -> None:
     """What a tag named before stays, without it, as in a registry."""
     first, second = image("a"), image("b")
     push(layout, first, "v1")
@@ -163,7 +161,7 @@ def test_a_tag_moves_and_nothing_is_lost(layout: Layout) -> None:
     assert entries(layout) == [(str(first.digest), None)]
 
 
-def test_images_are_found_by_number_and_digest(layout: Layout) -> None:
+def test_tree_finds_images_by_number_and_digest(layout: Layout) -> None:
     """`@N` counts the entries of index.json; a digest finds what is below an index too."""
     made = index(layout)
     push(layout, made, "all")
@@ -179,7 +177,7 @@ def test_images_are_found_by_number_and_digest(layout: Layout) -> None:
 
 
 @pytest.mark.parametrize("name", ["v2", str(OTHER)])
-def test_a_name_that_is_not_there_lists_those_that_are(layout: Layout, name: str) -> None:
+def test_tree_lists_the_names_if_one_is_missing(layout: Layout, name: str) -> None:
     """ImageNotFound, with the names in the line and in `available`."""
     push(layout, image("a"), "v1")
     for look in (layout.resolve, layout.tree, lambda name: layout.tag(name, "v3")):
@@ -188,7 +186,7 @@ def test_a_name_that_is_not_there_lists_those_that_are(layout: Layout, name: str
         assert found.value.available == ("v1",)
 
 
-def test_without_a_name_there_must_be_one_image(layout: Layout) -> None:
+def test_tree_without_name_needs_one_image(layout: Layout) -> None:
     """An empty name is the only image, and of none or several an error that says so."""
     with layout.writing(), pytest.raises(ImageNotFound, match="has no images"):
         layout.resolve()
@@ -203,7 +201,7 @@ def test_without_a_name_there_must_be_one_image(layout: Layout) -> None:
 
 
 @pytest.mark.parametrize("change", ["untag", "delete"])
-def test_what_is_not_there_is_not_taken_away(layout: Layout, change: str) -> None:
+def test_delete_raises_for_a_missing_name(layout: Layout, change: str) -> None:
     """As a registry's 404."""
     with pytest.raises(ImageNotFound, match="no image layout at"):
         layout.delete("v1")
@@ -227,7 +225,7 @@ def test_one_image_may_have_many_names(layout: Layout) -> None:
 # --- What is no layout
 
 
-def test_a_layout_that_is_not_there(layout: Layout) -> None:
+def test_missing_layout_raises_image_not_found(layout: Layout) -> None:
     """It is said before anything else; nothing is made."""
     for look in (layout.tags, layout.resolve, layout.gc, lambda: layout.fetch_blob(OTHER)):
         with pytest.raises(ImageNotFound, match=f"no image layout at {layout.path}"):
@@ -247,7 +245,7 @@ def test_a_layout_that_is_not_there(layout: Layout) -> None:
         (" " * 5000 + "{}", "does not say version 1"),
     ],
 )
-def test_a_directory_that_is_none(tmp_path: Path, mark: str | None, why: str) -> None:
+def test_other_directory_raises_invalid_layout(tmp_path: Path, mark: str | None, why: str) -> None:
     """`oci-layout` "MUST be a JSON object" with `imageLayoutVersion` (image-layout.md)."""
     if mark is not None:
         (tmp_path / "oci-layout").write_text(mark)
@@ -259,7 +257,7 @@ def test_a_directory_that_is_none(tmp_path: Path, mark: str | None, why: str) ->
             pass
 
 
-def test_a_layout_that_was_begun_is_finished(layout: Layout) -> None:
+def test_writing_completes_an_unfinished_layout(layout: Layout) -> None:
     """Its maker was killed before the file that says that it is one, which comes last."""
     (layout.path / "blobs").mkdir(parents=True)
     with pytest.raises(InvalidLayout, match="it has no file oci-layout"):
@@ -270,7 +268,7 @@ def test_a_layout_that_was_begun_is_finished(layout: Layout) -> None:
     assert layout.tags() == ("v1", "v2")
 
 
-def test_a_file_is_none(tmp_path: Path) -> None:
+def test_file_raises_invalid_layout(tmp_path: Path) -> None:
     """Neither read nor written over."""
     file = tmp_path / "file"
     file.write_text("mine")
@@ -284,15 +282,15 @@ def test_a_file_is_none(tmp_path: Path) -> None:
         Layout(file / "below").tags()
 
 
-def test_a_directory_of_other_files_does_not_become_one(tmp_path: Path) -> None:
-    """A mistyped name shall not litter a home directory."""
+def test_push_refuses_a_directory_with_other_files(tmp_path: Path) -> None:
+    """A mistyped name must not fill a home directory."""
     (tmp_path / "letter.txt").touch()
     with pytest.raises(InvalidLayout, match=r"it has other files, as 'letter.txt'"):
         push(Layout(tmp_path), image("a"), "v1")
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
-def test_a_layout_may_have_others_below_it(tmp_path: Path) -> None:
+def test_push_accepts_a_directory_above_layouts(tmp_path: Path) -> None:
     """A registry has the repositories `team` and `team/app`: either may be made first."""
     for name in ("team/app", "team/a/b/c"):
         push(Layout(tmp_path / name), image("below"), "v1")
@@ -303,7 +301,7 @@ def test_a_layout_may_have_others_below_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["empty", "a/letter.txt", "link"])
-def test_a_directory_of_others_is_no_layout_s(tmp_path: Path, name: str) -> None:
+def test_push_refuses_a_directory_above_other_files(tmp_path: Path, name: str) -> None:
     """Nothing but layouts may be below it: another's files stay alone."""
     place = tmp_path / "home"
     push(Layout(place / "app"), image("a"), "v1")
@@ -318,7 +316,7 @@ def test_a_directory_of_others_is_no_layout_s(tmp_path: Path, name: str) -> None
         push(Layout(place), image("a"), "v1")
 
 
-def test_an_index_that_is_broken_is_of_this_machine(layout: Layout) -> None:
+def test_broken_index_json_is_a_local_error(layout: Layout) -> None:
     """Which file it is, and which side."""
     with layout.writing():
         pass
@@ -333,7 +331,7 @@ def test_an_index_that_is_broken_is_of_this_machine(layout: Layout) -> None:
 
 
 @pytest.mark.parametrize("what", ["index.json", "oci-layout", "blob", "blobs", "sha256"])
-def test_a_link_in_the_place_of_a_file_is_refused(layout: Layout, what: str) -> None:
+def test_link_in_the_place_of_a_file_is_refused(layout: Layout, what: str) -> None:
     """A layout from elsewhere cannot show or change files outside of it."""
     made = image("a")
     push(layout, made, "v1")
@@ -353,7 +351,7 @@ def test_a_link_in_the_place_of_a_file_is_refused(layout: Layout, what: str) -> 
         )
 
 
-def test_a_link_in_the_place_of_the_scratch_directory_is_refused(layout: Layout) -> None:
+def test_link_in_the_place_of_uploads_is_refused(layout: Layout) -> None:
     """What is written goes nowhere else."""
     with layout.writing():
         pass
@@ -367,7 +365,9 @@ def test_a_link_in_the_place_of_the_scratch_directory_is_refused(layout: Layout)
         push(layout, image("a"), "v1")
 
 
-def test_what_cannot_be_opened_says_so(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_cannot_be_opened_raises_os_error(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An error of the system stays one."""
     push(layout, image("a"), "v1")
 
@@ -379,7 +379,7 @@ def test_what_cannot_be_opened_says_so(layout: Layout, monkeypatch: pytest.Monke
         layout.tags()
 
 
-def test_what_is_no_regular_file_is_refused(layout: Layout) -> None:
+def test_special_file_in_the_place_of_a_file_is_refused(layout: Layout) -> None:
     """A pipe would be waited for."""
     made = image("a")
     push(layout, made, "v1")
@@ -412,7 +412,7 @@ def drain(layout: Layout, descriptor: Descriptor) -> bytes:
         return b"".join(opened.blocks())
 
 
-def test_a_blob_is_read_and_verified(layout: Layout) -> None:
+def test_fetch_blob_verifies_the_bytes(layout: Layout) -> None:
     """Other bytes are a DigestMismatch at the end, another size is a CorruptBlob: never silence."""
     described = layout.push(InMemoryBlob(b"abc", OCI_LAYER))
     assert drain(layout, described) == b"abc"
@@ -431,10 +431,10 @@ def test_a_blob_is_read_and_verified(layout: Layout) -> None:
     assert layout.push(InMemoryBlob(b"abc", OCI_LAYER)) == described
     assert drain(layout, described) == b"abc"
     damage(layout, described.digest, b"ab")
-    with pytest.raises(CorruptBlob, match="has 2 bytes, where its descriptor says 3"):
+    with pytest.raises(CorruptBlob, match="has 2 bytes, but its descriptor says 3"):
         drain(layout, described)
     damage(layout, described.digest, b"abcd")
-    with pytest.raises(CorruptBlob, match="has more, where its descriptor says 3"):
+    with pytest.raises(CorruptBlob, match="has more, but its descriptor says 3"):
         drain(layout, described)
     with pytest.raises(CorruptBlob, match=f"blob {OTHER} is missing in"):
         drain(layout, Descriptor(OCI_LAYER, OTHER, 5))
@@ -442,7 +442,7 @@ def test_a_blob_is_read_and_verified(layout: Layout) -> None:
         layout.fetch_blob(OTHER)
 
 
-def test_a_damaged_blob_is_written_anew(layout: Layout) -> None:
+def test_push_writes_a_damaged_blob_again(layout: Layout) -> None:
     """One of another size is not there."""
     blob = InMemoryBlob(b"abc", OCI_LAYER)
     described = layout.push(blob)
@@ -451,7 +451,7 @@ def test_a_damaged_blob_is_written_anew(layout: Layout) -> None:
     assert drain(layout, described) == b"abc"
 
 
-def test_a_manifest_is_held_against_its_digest(layout: Layout) -> None:
+def test_fetch_manifest_verifies_the_digest(layout: Layout) -> None:
     """Its bytes are what its name says, or it is not read."""
     made = image("a")
     push(layout, made, "v1")
@@ -481,7 +481,7 @@ class Lie:
 @pytest.mark.parametrize(
     ("said", "size", "kind"), [(b"abd", 3, DigestMismatch), (b"abc", 4, CorruptBlob)]
 )
-def test_a_blob_appears_whole_and_verified_or_not_at_all(
+def test_push_leaves_nothing_of_a_wrong_blob(
     layout: Layout, said: bytes, size: int, kind: type[Exception]
 ) -> None:
     """image-layout.md, Blobs: "The content of blobs/<alg>/<encoded> MUST match the digest"."""
@@ -493,8 +493,8 @@ def test_a_blob_appears_whole_and_verified_or_not_at_all(
         assert scratch(layout) == []
 
 
-def test_a_source_that_fails_leaves_nothing(layout: Layout) -> None:
-    """Neither a blob nor a part of one; the tag stands for what it stood for."""
+def test_push_leaves_nothing_if_the_source_fails(layout: Layout) -> None:
+    """There is no blob and no part of one, and the tag has not moved."""
     push(layout, image("a"), "v1")
     before = (entries(layout), blobs(layout))
 
@@ -507,8 +507,8 @@ def test_a_source_that_fails_leaves_nothing(layout: Layout) -> None:
     assert (entries(layout), blobs(layout), scratch(layout)) == (*before, [])
 
 
-def test_a_push_that_is_given_up_leaves_nothing(layout: Layout) -> None:
-    """What a stream raises between two blocks is raised, and no file is left."""
+def test_push_leaves_nothing_if_it_is_interrupted(layout: Layout) -> None:
+    """An error between two blocks is raised, and no file is left."""
 
     def blocks() -> Generator[bytes, None, None]:
         yield b"a"
@@ -554,7 +554,7 @@ def test_a_push_that_fails_leaves_no_new_layout(
         assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_new_layout_stays_where_it_is_used(layout: Layout) -> None:
+def test_failed_push_keeps_a_new_layout_that_is_in_use(layout: Layout) -> None:
     """By a blob, an image, a session of the registry, or another writer."""
     other = Layout(layout.path)
     held = other.writing()
@@ -576,7 +576,7 @@ def test_a_new_layout_stays_where_it_is_used(layout: Layout) -> None:
 
 
 @pytest.mark.parametrize("anew", [False, True])
-def test_a_layout_that_is_taken_back_meanwhile_is_made_again(
+def test_writing_creates_a_layout_again_if_it_is_rolled_back(
     layout: Layout, monkeypatch: pytest.MonkeyPatch, *, anew: bool
 ) -> None:
     """Between the look whether it is there and the lock another push may fail, and one begin anew.
@@ -604,8 +604,8 @@ def test_a_layout_that_is_taken_back_meanwhile_is_made_again(
     assert layout.tags() == ()
 
 
-def test_pushes_that_fail_take_nothing_from_those_that_do_not(tmp_path: Path) -> None:
-    """Whoever makes a layout, and whoever takes it back: what was pushed is there."""
+def test_failed_pushes_delete_nothing_of_others(tmp_path: Path) -> None:
+    """Several threads create and roll back one layout; what was pushed stays."""
 
     def fail(layout: Layout) -> None:
         with suppress(SourceError):
@@ -624,7 +624,7 @@ def test_pushes_that_fail_take_nothing_from_those_that_do_not(tmp_path: Path) ->
         assert set(Layout(path).tags()) == {"a", "b"}
 
 
-def test_a_full_disk_is_an_error_of_this_machine(
+def test_full_disk_raises_os_error_with_the_layout(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """OSError with the layout's name: a file on its way would say nothing."""
@@ -642,9 +642,7 @@ def test_a_full_disk_is_an_error_of_this_machine(
     assert (blobs(layout), scratch(layout)) == (set(), [])
 
 
-def test_what_takes_a_file_s_place_is_on_the_device(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_replaced_file_is_flushed_first(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or a power cut may leave an empty index.json, and with it no image at all (rename(2))."""
     push(layout, image("a"), "v1")
     done: list[str] = []
@@ -665,15 +663,15 @@ def test_what_takes_a_file_s_place_is_on_the_device(
     assert done == [described.digest.encoded, "sync", "index.json"]
 
 
-def test_a_write_of_a_part_goes_on(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_push_repeats_short_writes(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     """write(2) may take fewer bytes than it is given."""
     whole = os.write
     monkeypatch.setattr(os, "write", lambda file, data: whole(file, data[:2]))
     assert drain(layout, layout.push(InMemoryBlob(b"abcde", OCI_LAYER))) == b"abcde"
 
 
-def test_a_manifest_without_its_blobs_is_not_taken(layout: Layout) -> None:
-    """All that it refers to is there: whoever reads it finds it."""
+def test_push_manifest_raises_if_a_blob_is_missing(layout: Layout) -> None:
+    """A reader of the manifest must find all that it refers to."""
     made = image("a")
     push(layout, made, "v1")
     other = Layout(layout.path.parent / "other")
@@ -686,8 +684,8 @@ def test_a_manifest_without_its_blobs_is_not_taken(layout: Layout) -> None:
         other.push_manifest(children, "v1")
 
 
-def test_a_manifest_is_there_with_all_below_it_or_not(layout: Layout) -> None:
-    """What nobody names may go at any time; what lacks a blob is pushed again."""
+def test_exists_requires_all_below_a_manifest(layout: Layout) -> None:
+    """A manifest that is not listed, or lacks a blob, does not count."""
     made = index(layout)
     push(layout, made, "all")
     assert layout.exists(made.descriptor)
@@ -707,7 +705,7 @@ def test_a_manifest_is_there_with_all_below_it_or_not(layout: Layout) -> None:
     assert again.tags() == ("v1",)
 
 
-def test_a_damaged_manifest_is_written_anew(layout: Layout) -> None:
+def test_push_writes_a_damaged_manifest_again(layout: Layout) -> None:
     """The error says "copy the image there again": so that must help."""
     made = index(layout)
     push(layout, made, "all")
@@ -735,14 +733,14 @@ def nested(layout: Layout, count: int, width: int) -> Index:
 
 
 @pytest.mark.parametrize(("count", "width"), [(1200, 1), (40, 4)])
-def test_indexes_in_indexes_are_read_once_each(layout: Layout, count: int, width: int) -> None:
+def test_exists_reads_nested_indexes_once(layout: Layout, count: int, width: int) -> None:
     """However deep they are, and however often one is listed."""
     made = nested(layout, count, width)
     layout.push_manifest(made, "all")
     assert layout.exists(made.descriptor)
 
 
-def test_all_images_are_one_index_byte_for_byte(layout: Layout) -> None:
+def test_whole_returns_index_json_byte_for_byte(layout: Layout) -> None:
     """As crane's `push --index`."""
     index(layout)
     whole = layout.whole()
@@ -752,7 +750,7 @@ def test_all_images_are_one_index_byte_for_byte(layout: Layout) -> None:
     ]
 
 
-def test_referrers_are_found_by_their_subject(layout: Layout) -> None:
+def test_referrers_returns_manifests_by_subject(layout: Layout) -> None:
     """image-layout.md knows no list of them: the manifests say it."""
     made = image("a")
     push(layout, made, "v1")
@@ -774,7 +772,7 @@ def list_other(layout: Layout) -> None:
     (layout.path / "index.json").write_text(json.dumps(document))
 
 
-def test_what_another_program_wrote_is_kept(layout: Layout) -> None:
+def test_push_keeps_unknown_members_of_index_json(layout: Layout) -> None:
     """Unknown members of index.json and of its entries stay, byte for byte where they can."""
     made = image("a")
     push(layout, made, "v1")

@@ -15,8 +15,7 @@ from brolga.spec.json import MAX_SIZE
 from brolga.spec.mediatypes import OCI_INDEX, OCI_MANIFEST
 from brolga.stores.copy import push
 from brolga.stores.layout import Layout
-from brolga.stores.layout import index as index_module
-from brolga.stores.layout.index import LayoutIndex, add, remove_manifest, remove_tag
+from brolga.stores.layout.index import LayoutIndex
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,10 +87,10 @@ def test_changes_by_another_program_are_read(tmp_path: Path) -> None:
 
 def test_add_refuses_an_index_beyond_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written can be read again."""
-    monkeypatch.setattr(index_module.LayoutIndex, "max_size", 200)
+    monkeypatch.setattr(LayoutIndex, "max_size", 200)
     described = Descriptor(OCI_MANIFEST, Digest.of(b"a"), 1)
     with pytest.raises(InvalidManifest, match="at most 200 are read"):
-        add(LayoutIndex(LayoutIndex.new(()).raw), described, "a" * 100)
+        LayoutIndex(LayoutIndex.new(()).raw).add(described, "a" * 100)
 
 
 def test_changed_index_equals_its_parsed_bytes() -> None:
@@ -100,10 +99,10 @@ def test_changed_index_equals_its_parsed_bytes() -> None:
     other = Descriptor(OCI_MANIFEST, Digest.of(b"b"), 1, extra={"x": 1})
     index = LayoutIndex(LayoutIndex.new([other]).raw)
     for step in (
-        add(index, described, "v1"),
-        add(add(index, described, "v1"), other, "v1"),
-        remove_tag(add(index, described, "v1"), "v1"),
-        remove_manifest(add(index, described, "v1"), other.digest),
+        index.add(described, "v1"),
+        index.add(described, "v1").add(other, "v1"),
+        index.add(described, "v1").remove_tag("v1"),
+        index.add(described, "v1").remove_manifest(other.digest),
     ):
         read = LayoutIndex(step.raw, OCI_INDEX)
         assert read == step
@@ -127,5 +126,5 @@ def test_remove_tag_compares_few_digests(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
     index = LayoutIndex(LayoutIndex.new(entries).raw)
     monkeypatch.setattr(Digest, "__eq__", equal)
-    assert len(remove_tag(index, "same").manifests) == 300
+    assert len(index.remove_tag("same").manifests) == 300
     assert compared < 10 * len(entries)

@@ -41,7 +41,7 @@ def path(tmp_path: Path) -> Path:
 # --- What can be repeated
 
 
-def test_a_regular_file_can_be_opened_again(path: Path) -> None:
+def test_reopen_source_opens_a_regular_file(path: Path) -> None:
     """By its path, or by what is open already: with a position of its own."""
     with path.open("rb") as buffered, path.open("rb", buffering=0) as raw:
         for source in (str(path), path, buffered, raw):
@@ -50,7 +50,7 @@ def test_a_regular_file_can_be_opened_again(path: Path) -> None:
                 assert stream.read()
 
 
-def test_nothing_else_can_be_opened_again(path: Path) -> None:
+def test_reopen_source_returns_none_for_other_sources(path: Path) -> None:
     """A pipe, an iterable and a file of Python code give their bytes once."""
     reading, writing = os.pipe()
     os.write(writing, b"data")
@@ -64,7 +64,7 @@ def test_nothing_else_can_be_opened_again(path: Path) -> None:
                     next(stream.reread())
 
 
-def test_what_cannot_be_looked_at_cannot_be_opened_again(path: Path) -> None:
+def test_reopen_source_returns_none_if_stat_fails(path: Path) -> None:
     """Opening it says what is wrong: asking whether it can be repeated does not."""
     assert reopen_source(path.with_name("missing")) is None
     assert reopen_source(path.parent) is None
@@ -74,7 +74,7 @@ def test_what_cannot_be_looked_at_cannot_be_opened_again(path: Path) -> None:
         reopen_source(closed)
 
 
-def test_without_proc_what_is_open_cannot_be_opened_again(
+def test_reopen_source_returns_none_without_proc(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second position of an open file is Linux's to give."""
@@ -89,9 +89,7 @@ def test_without_proc_what_is_open_cannot_be_opened_again(
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
 @pytest.mark.parametrize("count", [1, 2, 3, None])
-def test_a_second_pass_begins_with_the_bytes_of_the_first(
-    path: Path, compression: str, count: int | None
-) -> None:
+def test_reread_returns_the_bytes_so_far(path: Path, compression: str, count: int | None) -> None:
     """What went out before comes again, byte for byte, from wherever the first pass stands."""
     with StreamLayer(path, compression, threads=2).open() as stream:
         first = joined(islice(stream, count))
@@ -104,7 +102,7 @@ def test_a_second_pass_begins_with_the_bytes_of_the_first(
     assert not of_passes()
 
 
-def test_a_whole_stream_is_repeated_whole(path: Path) -> None:
+def test_reread_repeats_a_whole_stream(path: Path) -> None:
     """After the end the results are known: the second pass must come to the same DiffID."""
     layer = StreamLayer(path)
     with layer.open() as stream:
@@ -113,14 +111,14 @@ def test_a_whole_stream_is_repeated_whole(path: Path) -> None:
     assert layer.digest.algorithm == "sha256"
 
 
-def test_a_stream_of_which_nothing_was_read_repeats_nothing(path: Path) -> None:
+def test_reread_of_an_unread_stream_is_empty(path: Path) -> None:
     """Only the head of the compressed stream is there, and its empty end."""
     with StreamLayer(path).open() as stream:
         assert len(joined(stream.reread())) < 64
         assert stream.read()
 
 
-def test_an_open_file_is_repeated_from_where_it_was(path: Path) -> None:
+def test_reread_starts_at_the_position_of_an_open_file(path: Path) -> None:
     """A caller may have read a part of it; neither pass moves the other's position."""
     with path.open("rb") as file:
         file.seek(BLOCK_SIZE)
@@ -130,7 +128,7 @@ def test_an_open_file_is_repeated_from_where_it_was(path: Path) -> None:
             assert first + joined(stream) == DATA[BLOCK_SIZE:]
 
 
-def test_a_file_that_grows_is_repeated_as_far_as_it_was_read(path: Path) -> None:
+def test_reread_ends_where_a_growing_file_was_read(path: Path) -> None:
     """Appending to a log does not change what was sent of it."""
     with StreamLayer(path, "none").open() as stream:
         first = joined(islice(stream, 2))
@@ -139,7 +137,7 @@ def test_a_file_that_grows_is_repeated_as_far_as_it_was_read(path: Path) -> None
         assert joined(stream.reread())[: len(first)] == first
 
 
-def test_a_repeat_that_is_dropped_ends_its_threads(path: Path) -> None:
+def test_dropped_reread_ends_its_threads(path: Path) -> None:
     """An upload that fails again closes what it was reading."""
     with StreamLayer(path, threads=2).open() as stream:
         joined(islice(stream, 1))
@@ -172,7 +170,7 @@ def _replaced(path: Path) -> None:
 @pytest.mark.parametrize("change", [_one_byte, _shorter, _replaced])
 @pytest.mark.parametrize("compression", ["gzip", "none"])
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_source_that_changed_is_told(
+def test_reread_raises_if_the_source_changed(
     path: Path, compression: str, change: Callable[[Path], None], whole: bool
 ) -> None:
     """The repeated bytes must hash as before: else nothing of them may be committed."""
@@ -183,7 +181,7 @@ def test_a_source_that_changed_is_told(
             joined(stream.reread())
 
 
-def test_a_source_that_is_gone_is_told(path: Path) -> None:
+def test_reread_raises_if_the_source_is_gone(path: Path) -> None:
     """Not as a change of its bytes: it cannot be opened."""
     with StreamLayer(path).open() as stream:
         joined(islice(stream, 1))
@@ -195,7 +193,7 @@ def test_a_source_that_is_gone_is_told(path: Path) -> None:
 # --- What lies below
 
 
-def test_the_first_bytes_of_a_source_end_where_they_are_to_end(path: Path) -> None:
+def test_open_first_ends_after_its_bytes(path: Path) -> None:
     """Whatever the source would give after them, nor how often it is asked."""
     again = reopen_source(path)
     assert again is not None
@@ -211,7 +209,7 @@ def test_the_first_bytes_of_a_source_end_where_they_are_to_end(path: Path) -> No
         source.close()
 
 
-def test_the_digest_of_what_was_read_so_far(path: Path) -> None:
+def test_pass_hashes_the_bytes_so_far(path: Path) -> None:
     """Asked in the lane of the hash, so that no block is under way in it."""
     from brolga.spec.digest import Digest
 
@@ -225,7 +223,7 @@ def test_the_digest_of_what_was_read_so_far(path: Path) -> None:
     assert not of_passes()
 
 
-def test_no_other_process_repeats(path: Path) -> None:
+def test_reread_raises_in_another_process(path: Path) -> None:
     """A forked child has none of the threads (fork(2)): it is told, and does not wait for them."""
     with StreamLayer(path).open() as stream:
         stream._process = -1
@@ -234,7 +232,7 @@ def test_no_other_process_repeats(path: Path) -> None:
         assert isinstance(stream, LayerStream)
 
 
-def test_what_was_closed_is_not_repeated(path: Path) -> None:
+def test_reread_raises_after_close(path: Path) -> None:
     """A stream that was given up before its end has no sums to hold a second pass against."""
     with StreamLayer(path).open() as stream:
         next(stream.blocks())

@@ -56,7 +56,7 @@ class _Locked:
                 peer.answer(401, b"", 'WWW-Authenticate: Basic realm="x"')
 
 
-def test_a_layer_is_pushed_and_described(registry: Embedded) -> None:
+def test_push_layer_returns_the_descriptor(registry: Embedded) -> None:
     """One pass: the blob is there, and the layer's figures exist from then on."""
     layer = StreamLayer([b"data"])
     with Client() as client:
@@ -68,7 +68,7 @@ def test_a_layer_is_pushed_and_described(registry: Embedded) -> None:
     assert registry.uploads("x") == []
 
 
-def test_the_shortest_way_is_a_function(registry: Embedded) -> None:
+def test_push_layer_without_a_client(registry: Embedded) -> None:
     """`brolga.push_layer(repository, layer)`, with a client of its own that it closes."""
     repository = Repository.parse(f"{registry.address}/x")
     layer = brolga.StreamLayer([])
@@ -76,7 +76,7 @@ def test_the_shortest_way_is_a_function(registry: Embedded) -> None:
     gc.collect()  # an open socket says so now
 
 
-def test_the_functions_use_the_credentials_of_the_command(
+def test_functions_use_the_credentials_of_the_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """`push_layer`, `push`, `image`: the environment, then docker's and podman's files."""
@@ -92,7 +92,7 @@ def test_the_functions_use_the_credentials_of_the_command(
             call(f"{address}/x")
 
 
-def test_an_image_outlives_the_function_that_got_it(registry: Embedded) -> None:
+def test_image_keeps_its_connections_open(registry: Embedded) -> None:
     """Its layers are read by connections that are closed when no part of it is left."""
     name = f"{registry.address}/x"
     pushed = brolga.push(name, brolga.Image.empty().append(StreamLayer([b"data"])))
@@ -107,8 +107,8 @@ def test_an_image_outlives_the_function_that_got_it(registry: Embedded) -> None:
     gc.collect()  # an open socket says so now
 
 
-def test_what_is_pushed_by_digest_is_what_has_it(registry: Embedded) -> None:
-    """A digest is never wrong: another manifest is refused, and one that nobody knows yet."""
+def test_push_to_a_digest_requires_that_digest(registry: Embedded) -> None:
+    """Another manifest is refused, and one whose digest is not computed yet."""
     empty = brolga.Image.empty()
     right, wrong = f"{registry.address}/x@{empty.digest}", f"{registry.address}/x@sha256:{64 * 'a'}"
     with Client() as client:
@@ -121,10 +121,10 @@ def test_what_is_pushed_by_digest_is_what_has_it(registry: Embedded) -> None:
 
 @pytest.mark.parametrize("part", ["config", "layer"])
 @pytest.mark.parametrize(("tag", "recheck"), [("v2", False), ("v1", True)])
-def test_a_repository_that_has_lost_a_blob_is_mended(
+def test_push_repairs_a_lost_blob(
     registry: Embedded, part: str, tag: str, *, recheck: bool
 ) -> None:
-    """Pushing again sends what is missing: where the registry refuses the manifest, or is asked."""
+    """A second push sends it if the registry refuses the manifest, or with verify_existing."""
     name = f"{registry.address}/x"
     with Client() as client:
         client.push(f"{name}-kept:v1", brolga.Image.empty().append(StreamLayer([b"data"])))
@@ -137,7 +137,7 @@ def test_a_repository_that_has_lost_a_blob_is_mended(
             assert sum(map(len, stream.blocks())) == blob.size
 
 
-def test_an_index_with_a_damaged_image_is_mended(registry: Embedded) -> None:
+def test_push_repairs_an_index_with_a_lost_blob(registry: Embedded) -> None:
     """What its images refer to is checked as well."""
     name = f"{registry.address}/x"
     with Client() as client:
@@ -151,8 +151,8 @@ def test_an_index_with_a_damaged_image_is_mended(registry: Embedded) -> None:
         assert client.image(f"{name}:all").config.platform.os == "linux"
 
 
-def test_a_stream_goes_to_a_second_repository_by_a_mount(registry: Embedded) -> None:
-    """Its bytes are gone, but the registry has them: it is told to take them over."""
+def test_push_mounts_a_stream_in_a_second_repository(registry: Embedded) -> None:
+    """The bytes cannot be read again, but the registry has them."""
     layer = StreamLayer([b"data"])
     with Client() as client:
         client.push_layer(f"{registry.address}/a", layer)
@@ -162,7 +162,7 @@ def test_a_stream_goes_to_a_second_repository_by_a_mount(registry: Embedded) -> 
         assert client.image(f"{registry.address}/b").digest == image.digest
 
 
-def test_a_stream_that_was_pushed_elsewhere_says_where(registry: Embedded, tmp_path: Path) -> None:
+def test_push_of_a_consumed_stream_names_its_repository(registry: Embedded, tmp_path: Path) -> None:
     """No mount leads to another registry, or to a layout."""
     layer = StreamLayer([b"data"])
     image = brolga.Image.empty().append(layer)
@@ -175,7 +175,7 @@ def test_a_stream_that_was_pushed_elsewhere_says_where(registry: Embedded, tmp_p
     ]
 
 
-def test_who_may_not_read_the_source_of_a_mount_uploads() -> None:
+def test_push_uploads_without_the_right_to_mount() -> None:
     """A token server may refuse the scope of both: the push itself is allowed."""
     image = brolga.Image.empty()
     config = image.manifest.config
@@ -210,8 +210,8 @@ def test_who_may_not_read_the_source_of_a_mount_uploads() -> None:
     assert not [one for one in asked if one.startswith("POST")]
 
 
-def test_a_manifest_that_is_none_is_named() -> None:
-    """Which one, and that it is not this side that made it."""
+def test_get_names_an_invalid_manifest() -> None:
+    """The error names it, and says that the registry's side is wrong."""
 
     def script(peer: Peer) -> None:
         while peer.head():
@@ -226,7 +226,7 @@ def test_a_manifest_that_is_none_is_named() -> None:
     assert "push it again" in caught.value.__notes__[0]
 
 
-def test_a_tag_is_returned_with_its_digest(registry: Embedded) -> None:
+def test_tag_returns_tag_and_digest(registry: Embedded) -> None:
     """The new name, by both."""
     with Client() as client:
         pushed = client.push(f"{registry.address}/x:v1", brolga.Image.empty())
@@ -234,7 +234,7 @@ def test_a_tag_is_returned_with_its_digest(registry: Embedded) -> None:
     assert str(tagged) == f"{registry.address}/x:v2@{pushed.digest}"
 
 
-def test_a_wrong_name_is_refused_before_the_source_is_touched() -> None:
+def test_push_layer_rejects_an_invalid_name_before_reading() -> None:
     """InvalidReference, and the layer is as fresh as before."""
     layer = StreamLayer([b"data"])
     with Client() as client, pytest.raises(InvalidReference):
@@ -242,14 +242,14 @@ def test_a_wrong_name_is_refused_before_the_source_is_touched() -> None:
     assert layer.state is LayerState.FRESH
 
 
-def test_a_source_that_fails_at_once_is_told_before_anything_is_sent(tmp_path: Path) -> None:
+def test_push_layer_sends_nothing_if_the_source_fails_at_once(tmp_path: Path) -> None:
     """No connection is tried: the port would refuse it."""
     layer = StreamLayer(tmp_path / "missing")
     with Client() as client, pytest.raises(SourceError, match="No such file"):
         client.push_layer(f"127.0.0.1:{refusing_port()}/x", layer)
 
 
-def test_a_registry_that_is_not_there_uses_the_layer_up() -> None:
+def test_push_layer_consumes_the_layer_if_no_registry_answers() -> None:
     """A stream is opened once; the second push says what ended the first."""
     layer = StreamLayer([b"data"])
     repository = f"127.0.0.1:{refusing_port()}/x"
@@ -262,7 +262,7 @@ def test_a_registry_that_is_not_there_uses_the_layer_up() -> None:
     assert second.value.__cause__ is first.value
 
 
-def test_credentials_are_sent_when_they_are_asked_for() -> None:
+def test_credentials_are_sent_after_a_challenge() -> None:
     """And not before."""
     credentials = Credentials("someone", "secret")
     locked = _Locked()
@@ -277,7 +277,7 @@ def test_credentials_are_sent_when_they_are_asked_for() -> None:
     assert set(locked.seen) == {"", authorization}
 
 
-def test_the_environment_is_not_the_library_s_to_give_away(
+def test_client_ignores_credentials_in_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Credentials go where the caller sends them: the command's environment is the command's."""
@@ -292,7 +292,7 @@ def test_the_environment_is_not_the_library_s_to_give_away(
 @pytest.mark.parametrize(
     "credentials", [None, Credentials("someone", "wrong")], ids=["none", "wrong"]
 )
-def test_no_credentials_and_wrong_ones_are_unauthorized(credentials: Credentials | None) -> None:
+def test_missing_and_wrong_credentials_raise_unauthorized(credentials: Credentials | None) -> None:
     """And nothing of the layer was sent."""
     layer = StreamLayer([b"data"])
     with (
@@ -304,7 +304,7 @@ def test_no_credentials_and_wrong_ones_are_unauthorized(credentials: Credentials
     assert layer.state is LayerState.FAILED
 
 
-def test_plain_http_is_for_loopback_and_the_insecure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_http_needs_loopback_or_insecure(monkeypatch: pytest.MonkeyPatch) -> None:
     """A registry elsewhere is spoken to by TLS alone, or plainly with `insecure`."""
     asked: list[str] = []
 
@@ -331,7 +331,7 @@ def test_plain_http_is_for_loopback_and_the_insecure(monkeypatch: pytest.MonkeyP
     ]
 
 
-def test_an_authority_of_the_user_s_is_trusted(authority: Authority) -> None:
+def test_ca_cert_is_trusted(authority: Authority) -> None:
     """`ca_cert` is a PEM file of further authorities."""
 
     def script(peer: Peer) -> None:
@@ -346,8 +346,8 @@ def test_an_authority_of_the_user_s_is_trusted(authority: Authority) -> None:
         client.push_layer(f"{address}/x", StreamLayer([]))
 
 
-def test_threads_share_a_client(registry: Embedded) -> None:
-    """Each thread pushes its own layer, none gets another's digest, and no socket is left."""
+def test_client_is_thread_safe(registry: Embedded) -> None:
+    """Each thread gets the digest of its own layer, and no socket is left open."""
     data = [str(number).encode() * 300_000 for number in range(8)]
     layers = [StreamLayer([piece], threads=1) for piece in data]
     with Client() as client:
@@ -367,8 +367,8 @@ def test_threads_share_a_client(registry: Embedded) -> None:
     assert registry.uploads("x") == []
 
 
-def test_names_are_yielded_page_by_page() -> None:
-    """The next page is asked for when it is wanted, and not before."""
+def test_iter_tags_yields_pages() -> None:
+    """The next page is requested only when it is needed."""
     asked: list[str] = []
 
     def script(peer: Peer) -> None:
@@ -393,8 +393,8 @@ def test_names_are_yielded_page_by_page() -> None:
 
 
 @pytest.mark.parametrize("uploads", [1, 4])
-def test_keep_gives_a_stream_that_is_read_once_the_whole_window(uploads: int) -> None:
-    """However many uploads go on: what such a stream does not keep is gone."""
+def test_buffer_gives_a_one_pass_stream_the_whole_window(uploads: int) -> None:
+    """Also during several uploads, because its bytes cannot be read again."""
     settings = UploadOptions(window=8)
     for is_reopenable, start in ((False, 8), (True, 16 - 8 // uploads)):
         keep = settings.buffer(uploads, is_reopenable=is_reopenable)

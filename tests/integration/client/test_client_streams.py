@@ -21,7 +21,7 @@ DATA = b"some bytes to stream\n" * 1000
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
 @pytest.mark.parametrize("data", [DATA, b"", tar("a")])
-def test_pull_stream_gives_back_what_push_stream_took(
+def test_pull_stream_returns_the_bytes_of_push_stream(
     registry: Embedded, compression: str, data: bytes
 ) -> None:
     """By the tag, and by the name that is returned."""
@@ -49,7 +49,7 @@ def test_push_stream_without_a_client(registry: Embedded) -> None:
         assert client.manifest(name).artifact_type == "application/x"
 
 
-def test_a_stream_that_fails_leaves_the_name_as_it_was(registry: Embedded) -> None:
+def test_push_stream_keeps_the_tag_if_the_stream_fails(registry: Embedded) -> None:
     """The manifest goes last."""
 
     def failing() -> Iterator[bytes]:
@@ -64,7 +64,7 @@ def test_a_stream_that_fails_leaves_the_name_as_it_was(registry: Embedded) -> No
         assert client.head(name).digest == before.digest
 
 
-def test_the_media_type_of_a_stream_is_not_known_before_its_end() -> None:
+def test_media_type_of_a_stream_is_not_computed_before_its_end() -> None:
     """Whether it is a whole tar shows there."""
     layer = StreamLayer(iter([tar("a")]), "none")
     blob = StreamBlob(layer)
@@ -77,7 +77,7 @@ def test_the_media_type_of_a_stream_is_not_known_before_its_end() -> None:
     assert blob.descriptor.media_type == "application/vnd.oci.image.layer.v1.tar"
 
 
-def test_an_artifact_of_two_blobs_is_not_a_stream(registry: Embedded) -> None:
+def test_pull_stream_rejects_an_artifact_of_two_blobs(registry: Embedded) -> None:
     """The error names the verbs that read it."""
     name = f"{registry.address}/x:v1"
     blobs = [StreamBlob(StreamLayer(iter([data]))) for data in (b"a", b"b")]
