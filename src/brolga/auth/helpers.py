@@ -20,7 +20,7 @@ from typing import IO, Final, cast
 from brolga.auth.entries import check_credentials
 from brolga.errors import CredentialsError, excerpt
 from brolga.protocol import Credentials
-from brolga.stream.child_process import ExitStatusUnknown, wait_for_exit
+from brolga.stream.exit_status import ExitStatusUnknown, wait_for_exit
 
 _TIMEOUT_S: Final = 30.0  # for one action
 _MAX_OUTPUT: Final = 1 << 20  # bytes, of stdout and of stderr

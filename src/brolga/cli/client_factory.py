@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from brolga.cli.config_file import choose_upload_style
-from brolga.cli.options import DEFAULT_JOBS
 from brolga.cli.output import print_warning
+from brolga.stores import DEFAULT_JOBS
 
 if TYPE_CHECKING:
     from brolga.auth import Keychain

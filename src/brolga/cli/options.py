@@ -17,11 +17,9 @@ from brolga.cli.params import (
     parse_seconds,
     parse_size,
 )
+from brolga.stores import DEFAULT_JOBS
 
 Function = Callable[..., Any]
-
-
-DEFAULT_JOBS: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,6 @@ import json
 import os
 import sys
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import click
@@ -20,6 +19,7 @@ from brolga.errors import BrolgaError, one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
 
 
 CLEAR = "\r\x1b[K"  # move to the start of the line, and erase it
@@ -87,6 +87,8 @@ def _escape(data: bytes | memoryview) -> bytes:
 def write_blocks(blocks: Iterable[bytes | memoryview], target: str = "-") -> None:
     """Write blocks to stdout as they come, or to a file that appears when it is complete."""
     if target != "-":
+        from pathlib import Path  # slow to import
+
         with replace_file(Path(target)) as write:
             for block in blocks:
                 write(block)

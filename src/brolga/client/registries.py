@@ -13,6 +13,7 @@ from brolga import protocol
 from brolga.errors import Denied, Unauthorized
 from brolga.protocol import Credentials, Timeout, UploadStrategy, identify_registry
 from brolga.spec.reference import Repository
+from brolga.stores import DEFAULT_JOBS
 from brolga.stores.registry import RegistryStore
 from brolga.stream.replay import DEFAULT_WINDOW, MemoryBuffer
 from brolga.stream.spool import spool_factory
@@ -61,7 +62,7 @@ class UploadOptions:
     Raises ValueError for `jobs` below 1, a `window` below 0, an unknown style.
     """
 
-    jobs: int = 4
+    jobs: int = DEFAULT_JOBS
     style: str | Mapping[str, str] = "auto"
     window: int = DEFAULT_WINDOW
     spool: SpoolChoice = False

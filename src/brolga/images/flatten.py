@@ -1,6 +1,6 @@
 """Flatten layers: make one tar of what all of them show.
 
-The layers are read from the top down. `changesets` decides what each of them adds.
+The layers are read from the top down. `whiteouts` decides what each of them adds.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from brolga.errors import CorruptBlob, LayerError, NotComputed
-from brolga.images.changesets import Merge
+from brolga.images.whiteouts import Merge
 from brolga.spec.blob import Blob, runs_user_code
 from brolga.spec.mediatypes import COMPRESSION_BY_LAYER, ENCRYPTED
 from brolga.stream.decompression import DEFAULT_LIMITS, Limits, decompress

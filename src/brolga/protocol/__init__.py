@@ -15,12 +15,13 @@ from brolga.protocol.manifests import (
     head_manifest,
     put_manifest,
 )
+from brolga.protocol.mount import mount_blob, try_mount
 from brolga.protocol.ping import check_login, ping
 from brolga.protocol.referrers import add_referrer, list_referrers, remove_referrer
 from brolga.protocol.retry import Retry
 from brolga.protocol.upload import upload_bytes, upload_stream
 from brolga.protocol.upload.known_registries import UploadStrategy, identify_registry
-from brolga.protocol.upload.session import UploadSession, cancel, mount_blob
+from brolga.protocol.upload.session import UploadSession, cancel
 from brolga.protocol.urls import redact
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "read_blob",
     "redact",
     "remove_referrer",
+    "try_mount",
     "upload_bytes",
     "upload_stream",
 ]

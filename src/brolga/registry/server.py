@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from brolga.registry.app import create_app
 from brolga.registry.options import Options
-from brolga.registry.serving.connection import raise_nofile_limit
+from brolga.registry.serving.connection_limits import raise_nofile_limit
 from brolga.registry.serving.server import Server, listen
 
 if TYPE_CHECKING:

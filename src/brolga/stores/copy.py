@@ -19,6 +19,7 @@ from brolga.images import BlockStream, Image, InMemoryBlob, StoredBlob
 from brolga.images.index import is_blob
 from brolga.spec.blob import BlockReader, Rereadable, runs_user_code
 from brolga.spec.mediatypes import NONDISTRIBUTABLE
+from brolga.stores import DEFAULT_JOBS
 from brolga.stores.store import Preannounces, PushedBlob
 from brolga.stream.worker import POLL_INTERVAL_S, Stop, stop_scope
 
@@ -49,7 +50,7 @@ def push(  # noqa: PLR0913 - the tree, its target, and what is checked
     tree: Tree,
     name: str = "",
     *,
-    jobs: int = 4,
+    jobs: int = DEFAULT_JOBS,
     verify_existing: bool = False,
     expected: Digest | None = None,
 ) -> Descriptor:

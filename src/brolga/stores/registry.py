@@ -18,7 +18,6 @@ from brolga.errors import (
     ProtocolViolation,
     RegistryError,
     StreamConsumed,
-    TransportError,
 )
 from brolga.images import BlockStream, InMemoryBlob, StoredBlob
 from brolga.spec.blob import Rereadable
@@ -42,10 +41,6 @@ if TYPE_CHECKING:
     from brolga.transport import Transport
 
 
-# A mount may fail for many reasons: the blob is unknown or may not be read there (docker.io says
-# 401). Then it is uploaded, unless the registry is overloaded or cannot be reached.
-_OVERLOADED: Final = (429, 503)
-_LOST_ANSWER: Final = ("cut", "timeout")
 # What every registry names by (image-spec descriptor.md, Registered algorithms: "MUST implement").
 _CANONICAL: Final = "sha256"
 
@@ -282,17 +277,7 @@ class RegistryStore:
         if not self.mounts or home is None or home == here or home.registry != here.registry:
             return False, None
         access = self.access.registry.access(here, "pull,push", home)
-        try:
-            session = self.transport.run(protocol.mount_blob(access, descriptor.digest, home))
-        except RegistryError as error:
-            if error.status in _OVERLOADED:
-                raise
-            return False, None
-        except TransportError as error:
-            if error.reason not in _LOST_ANSWER:
-                raise
-            return False, None
-        return session is None, session
+        return self.transport.run(protocol.try_mount(access, descriptor.digest, home))
 
     @contextmanager
     def _cancel_on_error(self, session: UploadSession | None) -> Iterator[None]:

@@ -18,7 +18,7 @@ from queue import Empty, SimpleQueue
 from typing import IO, TYPE_CHECKING, ClassVar, Final, cast
 
 from brolga.errors import SourceError
-from brolga.stream.child_process import ExitStatusUnknown, wait_for_exit
+from brolga.stream.exit_status import ExitStatusUnknown, wait_for_exit
 from brolga.stream.sources import open_source
 from brolga.stream.worker import Worker
 

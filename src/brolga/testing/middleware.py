@@ -23,7 +23,7 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 
 from brolga.registry.errors import error_response
-from brolga.registry.serving.connection import Disconnect, disconnect_event
+from brolga.registry.serving.connection_limits import Disconnect, disconnect_event
 from brolga.testing import faults
 from brolga.testing.emulation.emulator import Emulation
 from brolga.testing.emulation.tokens import TokenAuthentication

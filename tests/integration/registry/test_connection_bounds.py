@@ -18,7 +18,7 @@ from tests.integration.registry.conftest import Client
 from brolga.registry.options import Options
 from brolga.registry.server import running
 from brolga.registry.serving import connection, server
-from brolga.registry.serving.connection import HEAD_LIMIT, Connection
+from brolga.registry.serving.connection_limits import HEAD_LIMIT, Connection
 
 if TYPE_CHECKING:
     import asyncio

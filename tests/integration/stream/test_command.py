@@ -18,8 +18,8 @@ import pytest
 from brolga.errors import SourceError
 from brolga.spec.blob import LayerState
 from brolga.stream import command as command_module
-from brolga.stream.child_process import ExitStatusUnknown
 from brolga.stream.command import Command, _RunningCommand
+from brolga.stream.exit_status import ExitStatusUnknown
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from tests.tars import (
 
 from brolga import LayerError, LayerWarning, StreamLayer
 from brolga.errors import CorruptBlob
-from brolga.images import changesets as merge
+from brolga.images import whiteouts as merge
 from brolga.images.flatten import flatten_layers, merge_layers
 from brolga.spec.mediatypes import OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from brolga.stream.compression import codec_for

@@ -11,7 +11,6 @@ import re
 from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, NamedTuple
-from urllib.parse import quote
 
 from brolga.errors import BrolgaError, DigestMismatch, ProtocolViolation, RegistryError
 from brolga.protocol.http import Blocks, BodyError, Flow, Request, Response, Timeout
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from brolga.protocol.upload.body import Chunk
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
-    from brolga.spec.reference import Repository
 
 # Each of these is some registry's answer to a PATCH (ECR 201, JFrog 200 and 204).
 PATCH_SUCCESS: Final = (200, 201, 202, 204)
@@ -46,7 +44,7 @@ class UploadSession(NamedTuple):
 def open_session(access: Access, delay_s: float = 0.0) -> Flow[tuple[UploadSession, int]]:
     """Open a session (end-4a); return it and the registry's OCI-Chunk-Min-Length in bytes, or 0."""
     request = Request("POST", access.url("blobs/uploads/"), body=b"", delay_s=delay_s)
-    response = yield from _send_post(access, request)
+    response = yield from send_post(access, request)
     raise_for_status(request, response, HTTPStatus.ACCEPTED)
     wish = _MIN_CHUNK.fullmatch(response.headers.get("oci-chunk-min-length", ""))
     smallest = int(wish[0]) if wish else 0
@@ -57,25 +55,14 @@ def post_blob(access: Access, data: bytes, digest: Digest) -> Flow[UploadSession
     """Upload a small blob by one request (end-4b); return the session if the registry opens one."""
     url = with_digest(access.url("blobs/uploads/"), digest)
     request = Request("POST", url, {"Content-Type": _OCTETS}, data)
-    response = yield from _send_post(access, request)
+    response = yield from send_post(access, request)
     if response.status == HTTPStatus.ACCEPTED:
         return UploadSession(location(request, response))
     verify_stored(request, response, digest)
     return None
 
 
-def mount_blob(access: Access, digest: Digest, source: Repository) -> Flow[UploadSession | None]:
-    """Mount another repository's blob (end-11); return the session if the registry opens one."""
-    query = f"mount={quote(str(digest), safe='')}&from={quote(source.path, safe='')}"
-    request = Request("POST", access.url(f"blobs/uploads/?{query}"), body=b"")
-    response = yield from _send_post(access, request)
-    raise_for_status(request, response, HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
-    if response.status == HTTPStatus.CREATED:
-        return None
-    return UploadSession(location(request, response))
-
-
-def _send_post(access: Access, request: Request) -> Flow[Response]:
+def send_post(access: Access, request: Request) -> Flow[Response]:
     """Send a POST that may open a session. If an interrupt comes, cancel that session."""
     try:
         return (yield from access.send(request))

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 
 from brolga.errors import excerpt
 from brolga.registry.errors import error_response
-from brolga.registry.serving.connection import disconnect_event
+from brolga.registry.serving.connection_limits import disconnect_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,7 +20,11 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import uvicorn
 
 from brolga.errors import BrolgaError
-from brolga.registry.serving.connection import Connection, close_connections, connection_limits
+from brolga.registry.serving.connection_limits import (
+    Connection,
+    close_connections,
+    connection_limits,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

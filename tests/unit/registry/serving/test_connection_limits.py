@@ -1,4 +1,4 @@
-"""serving.connection: the protocol, driven through asyncio's interface, over a fake transport."""
+"""registry.serving.connection_limits: driven as asyncio drives a protocol."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from brolga.registry.serving import connection as module
-from brolga.registry.serving.connection import (
+from brolga.registry.serving.connection_limits import (
     IDLE_CONNECTION_S,
     Connection,
     close_connections,

@@ -1,4 +1,4 @@
-"""stream/child_process.py: the exit status of a child process."""
+"""stream/exit_status.py: the exit status of a child process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from brolga.stream.child_process import ExitStatusUnknown, wait_for_exit
+from brolga.stream.exit_status import ExitStatusUnknown, wait_for_exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
