@@ -227,11 +227,14 @@ class Upload:
             response = yield from self.access.send(state.put, retry=False)
         except TransportError as error:
             self._note_unconfirmed(attempts)
-            if (yield from self._find_blob(_HEAD_ATTEMPTS if error.sent >= state.size else 1)):
+            heads = _HEAD_ATTEMPTS if error.sent >= state.size else 1
+            exists = yield from self._find_blob(heads)
+            if exists:
                 return
             sent = min(state.acknowledged + error.sent, descriptor.size)
-            text = f"{sent} of {descriptor.size} bytes were sent, and the registry does not show"
-            raise self._interrupted(f"{text} the blob", sent, error) from error
+            text = f"{sent} of {descriptor.size} bytes were sent, and the registry "
+            text += "does not show the blob" if exists is False else "does not answer"
+            raise self._interrupted(text, sent, error, is_absent=exists is False) from error
         if response.status in RETRY_LATER_STATUSES:
             self._note_unconfirmed(1)
         elif response.status in recovery.DOUBTFUL or response.status in _UNEXPECTED:
@@ -255,11 +258,11 @@ class Upload:
         attempts = max(head_attempts, state.unconfirmed.head_attempts if state.unconfirmed else 0)
         self._advance(Event.UNCONFIRMED, unconfirmed=Unconfirmed(state.descriptor, attempts))
 
-    def _find_blob(self, attempts: int | None = None) -> Flow[bool]:
+    def _find_blob(self, attempts: int | None = None) -> Flow[bool | None]:
         """Ask for the blob, `attempts` times at most, if a PUT may have stored it.
 
-        If it is there, enter Done. A session that is left is not needed: the PUT closed it, or
-        another upload was first.
+        Return whether it is there, or None without an answer. If it is there, enter Done. A session
+        that is left is not needed: the PUT closed it, or another upload was first.
         """
         state = self.state
         assert isinstance(state, Active)  # noqa: S101 - the caller is a step
@@ -277,7 +280,7 @@ class Upload:
                 return True
             next_delay_s = self.retry.delay_s(attempt)
             if exists is None or next_delay_s is None:
-                return False
+                return exists
             delay_s = next_delay_s
         return False
 
@@ -289,13 +292,16 @@ class Upload:
             raise self._interrupted(text, sent)
 
     def _interrupted(
-        self, text: str, sent: int, error: TransportError | None = None
+        self,
+        text: str,
+        sent: int,
+        error: TransportError | None = None,
+        *,
+        is_absent: bool = True,
     ) -> UploadInterrupted:
         text += f" ({error})" if error else ""
-        acknowledged = self._in_session.acknowledged
-        return UploadInterrupted(
-            f"{text}; nothing was committed", sent=sent, acknowledged=acknowledged
-        )
+        text += "; nothing was committed" if is_absent else "; the blob may have been committed"
+        return UploadInterrupted(text, sent=sent, acknowledged=self._in_session.acknowledged)
 
     def _recover(self, error: BrolgaError) -> Flow[None]:
         """Enter the state in which the upload goes on after a failure, or raise the failure."""

@@ -129,7 +129,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """Nothing was committed, and no session is open."""
+    """The upload failed, and no session is open."""
 
 
 State: TypeAlias = Idle | Open | Uncertain | Committing | Done | Failed

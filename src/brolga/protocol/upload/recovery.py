@@ -1,13 +1,14 @@
-"""What a failed upload does next."""
+"""What a failed upload does next: RULES is the table."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from brolga import errors
 from brolga.protocol.retry import RETRY_LATER_STATUSES, TRANSIENT_REASONS, TRANSIENT_STATUSES
-from brolga.protocol.upload.machine import Active, InSession, Recovery, Uncertain
+from brolga.protocol.upload.machine import Active, Idle, InSession, Recovery, Uncertain
 
 if TYPE_CHECKING:
     from brolga.protocol.upload.known_registries import UploadStrategy
@@ -22,21 +23,6 @@ _GATEWAY_TIMEOUTS: Final = (408, 502, 504)  # a proxy's words for a body that it
 _LOST: Final = (404, 410, 416)
 _LOST_CODES: Final = ("BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "RANGE_INVALID", "SIZE_INVALID")
 _MAX_QUERIES: Final = 2  # failed before the last one, if a new session could have all bytes
-
-
-def decide(state: Active, error: errors.BrolgaError) -> Recovery:
-    """Return what follows a failure."""
-    if not isinstance(state, InSession):
-        return Recovery.FAIL  # the POST, which was repeated as often as it may be
-    if _is_too_large(state, error):
-        return Recovery.SHRINK if state.strategy.can_shrink else Recovery.FAIL
-    if not _may_succeed_later(state, error):
-        return Recovery.FAIL
-    if isinstance(state, Uncertain) and state.replayable and state.failed_queries >= _MAX_QUERIES:
-        return Recovery.RESTART
-    if not state.strategy.resumes or _is_session_over(state, error):
-        return Recovery.RESTART
-    return Recovery.RESUME
 
 
 def adapt(state: InSession, error: errors.BrolgaError, recovery: Recovery) -> UploadStrategy:
@@ -89,14 +75,28 @@ def _is_too_large(state: InSession, error: errors.BrolgaError) -> bool:
     return error.status in _LENGTH_REQUIRED and not chunk_size
 
 
-def _may_succeed_later(state: InSession, error: errors.BrolgaError) -> bool:
+def _needs_smaller_requests(state: InSession, error: errors.BrolgaError) -> bool:
+    return state.strategy.can_shrink and _is_too_large(state, error)
+
+
+def _is_permanent(state: InSession, error: errors.BrolgaError) -> bool:
+    """Return whether the same request would fail again."""
     if isinstance(error, errors.DigestMismatch):
-        return state.is_continued
+        return not state.is_continued
     if isinstance(error, errors.RegistryError):
         is_transient = error.status in TRANSIENT_STATUSES or isinstance(error, errors.Unauthorized)
-        return is_transient or _is_session_over(state, error)
+        return not is_transient and not _is_session_over(state, error)
     cause = error.__cause__ if isinstance(error, errors.UploadInterrupted) else error
-    return not isinstance(cause, errors.TransportError) or cause.reason in TRANSIENT_REASONS
+    return isinstance(cause, errors.TransportError) and cause.reason not in TRANSIENT_REASONS
+
+
+def _has_no_answers(state: Uncertain, _error: errors.BrolgaError) -> bool:
+    """Return whether a new session, which could have all bytes, is better than another query."""
+    return state.replayable and state.failed_queries >= _MAX_QUERIES
+
+
+def _is_never_resumed(state: InSession, _error: errors.BrolgaError) -> bool:
+    return not state.strategy.resumes
 
 
 def _is_session_over(state: InSession, error: errors.BrolgaError) -> bool:
@@ -111,3 +111,33 @@ def _is_session_lost(error: errors.BrolgaError) -> bool:
     if isinstance(error, errors.RegistryError):
         return error.status in _LOST or error.code in _LOST_CODES
     return isinstance(error, errors.DigestMismatch)
+
+
+def _is_any(_state: Active, _error: errors.BrolgaError) -> bool:
+    return True
+
+
+class Rule(NamedTuple):
+    """In this state, a failure of this kind leads to this recovery."""
+
+    state: type[Active]
+    applies: Callable[[Any, errors.BrolgaError], bool]
+    recovery: Recovery
+
+
+RULES: Final = (  # the first one that applies counts
+    Rule(Idle, _is_any, Recovery.FAIL),  # a POST, which was repeated as often as it may be
+    Rule(InSession, _needs_smaller_requests, Recovery.SHRINK),
+    Rule(InSession, _is_too_large, Recovery.FAIL),
+    Rule(InSession, _is_permanent, Recovery.FAIL),
+    Rule(Uncertain, _has_no_answers, Recovery.RESTART),
+    Rule(InSession, _is_never_resumed, Recovery.RESTART),
+    Rule(InSession, _is_session_over, Recovery.RESTART),
+    Rule(InSession, _is_any, Recovery.RESUME),
+)
+
+
+def decide(state: Active, error: errors.BrolgaError) -> Recovery:
+    """Return what follows a failure."""
+    rules = (rule for rule in RULES if isinstance(state, rule.state))
+    return next(rule.recovery for rule in rules if rule.applies(state, error))
