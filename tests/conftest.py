@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-Embedded = EmbeddedRegistry  # the name in tests that are not renamed yet
 
 # `make soak` draws new examples each time, and a failure prints how to repeat it.
 settings.register_profile(

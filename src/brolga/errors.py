@@ -250,8 +250,8 @@ class TransportError(BrolgaError):
     """A request got no answer.
 
     `reason` is one of `connect`, `tls`, `certificate`, `timeout`, `cut`; `sent` counts the bytes
-    of the request's body that were sent, in whole blocks. `fresh` is False if the connection had
-    served an earlier request: a cut may mean that the registry had closed it before.
+    of the request's body that were sent, in whole blocks. `is_new_connection` is False if the
+    connection had served an earlier request: a cut may mean that it was closed before.
     """
 
     def __init__(

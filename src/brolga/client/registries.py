@@ -16,7 +16,7 @@ from brolga.spec.reference import Repository
 from brolga.stores import DEFAULT_JOBS
 from brolga.stores.registry import RegistryStore
 from brolga.stream.replay import DEFAULT_WINDOW, MemoryBuffer
-from brolga.stream.spool import spool_factory
+from brolga.stream.spool import open_spool
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -82,7 +82,7 @@ class UploadOptions:
         A stream that can be read only once has the whole window. Those that can be read again
         share one, which only saves the second reading.
         """
-        if (spool := spool_factory(self.spool)) is not None:
+        if (spool := open_spool(self.spool)) is not None:
             return spool
         return MemoryBuffer(self.window // uploads if is_reopenable else self.window)
 
@@ -161,7 +161,7 @@ class Registries:
             self.transport,
             keep=partial(self.uploads.buffer, uploads),
             retry=self.retry,
-            strategy=partial(self.uploads.strategy, repository, uploads=uploads),
+            choose_strategy=partial(self.uploads.strategy, repository, uploads=uploads),
             pushed_blobs=self._pushed_blobs,
         )
 

@@ -63,7 +63,7 @@ class RegistryStore:
     transport: Transport
     keep: Callable[..., ReplayBuffer] = lambda **_: MemoryBuffer()
     retry: Retry | None = None
-    strategy: Callable[[RegistrySession], UploadStrategy] | None = None
+    choose_strategy: Callable[[RegistrySession], UploadStrategy] | None = None
     mounts: bool = True
     pushed_blobs: dict[tuple[str, Digest], Repository] = field(default_factory=dict)
 
@@ -75,7 +75,7 @@ class RegistryStore:
     @property
     def upload_strategy(self) -> UploadStrategy | None:
         """How the bytes of an upload are sent; None if nothing is known of the registry."""
-        return self.strategy(self.access.registry) if self.strategy else None
+        return self.choose_strategy(self.access.registry) if self.choose_strategy else None
 
     @property
     def mount_source(self) -> Repository:

@@ -91,7 +91,7 @@ class Spool:
         )
 
 
-def spool_factory(choice: SpoolChoice) -> Spool | None:
+def open_spool(choice: SpoolChoice) -> Spool | None:
     """Return a new spool if one is chosen. Raises SpoolError."""
     if choice is False:
         return None

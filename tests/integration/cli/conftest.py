@@ -9,11 +9,11 @@ from tests.cli_images import push
 from tests.command import brolga, restore_signal_handlers  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 
 @pytest.fixture
-def app(registry: Embedded) -> str:
+def app(registry: EmbeddedRegistry) -> str:
     """Push an image of one layer; return its name."""
     name = f"{registry.address}/app:v1"
     push(name, "layer")

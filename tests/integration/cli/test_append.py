@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.command import Brolga
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 NOWHERE = "127.0.0.1:1/x"
@@ -64,7 +64,9 @@ def diff_id(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def test_append_makes_image_without_base(brolga: Brolga, registry: Embedded, first: str) -> None:
+def test_append_makes_image_without_base(
+    brolga: Brolga, registry: EmbeddedRegistry, first: str
+) -> None:
     """OCI's types, linux/amd64, DiffID and history; `REPO@DIGEST` is printed."""
     name = f"{registry.address}/a/b"
     outcome = brolga("append", "-f", first, "-t", f"{name}:v1")
@@ -78,7 +80,9 @@ def test_append_makes_image_without_base(brolga: Brolga, registry: Embedded, fir
     assert (entry.created_by, entry.created) == ("brolga append", "1970-01-01T00:00:00Z")
 
 
-def test_append_sets_platform_without_base(brolga: Brolga, registry: Embedded, first: str) -> None:
+def test_append_sets_platform_without_base(
+    brolga: Brolga, registry: EmbeddedRegistry, first: str
+) -> None:
     """`--platform`; crane's --oci-empty-base changes nothing."""
     name = f"{registry.address}/x"
     flags = ["--platform", "linux/arm64/v8", "--oci-empty-base"]
@@ -87,7 +91,7 @@ def test_append_sets_platform_without_base(brolga: Brolga, registry: Embedded, f
 
 
 def test_append_adds_layers_in_order(
-    brolga: Brolga, registry: Embedded, first: str, second: str, tmp_path: Path
+    brolga: Brolga, registry: EmbeddedRegistry, first: str, second: str, tmp_path: Path
 ) -> None:
     """`-f A -f -`: the lowest first, a pipe among them; the base's layers below."""
     base, name = f"{registry.address}/base", f"{registry.address}/app:v1"
@@ -103,7 +107,7 @@ def test_append_adds_layers_in_order(
 
 
 def test_append_prints_image_and_layers_as_json(
-    brolga: Brolga, registry: Embedded, first: str, second: str
+    brolga: Brolga, registry: EmbeddedRegistry, first: str, second: str
 ) -> None:
     """ref, digest, mediaType, size, layers, seconds."""
     name = f"{registry.address}/x"
@@ -133,7 +137,7 @@ def test_append_prints_image_and_layers_as_json(
 
 
 def test_append_chooses_base_of_index_by_platform(
-    brolga: Brolga, registry: Embedded, first: str
+    brolga: Brolga, registry: EmbeddedRegistry, first: str
 ) -> None:
     """`--platform`, else linux/amd64; a missing one is exit code 3."""
     base, name = f"{registry.address}/base", f"{registry.address}/x"
@@ -157,7 +161,7 @@ def test_append_chooses_base_of_index_by_platform(
 
 
 def test_append_annotates_base_by_digest_without_name(
-    brolga: Brolga, registry: Embedded, first: str
+    brolga: Brolga, registry: EmbeddedRegistry, first: str
 ) -> None:
     """Crane: the name is annotated if BASE is a tag. The user's annotations take precedence."""
     base, name = f"{registry.address}/base", f"{registry.address}/x"
@@ -171,7 +175,7 @@ def test_append_annotates_base_by_digest_without_name(
 
 
 def test_append_removes_annotations_of_base_about_its_base(
-    brolga: Brolga, registry: Embedded, first: str
+    brolga: Brolga, registry: EmbeddedRegistry, first: str
 ) -> None:
     """annotations.md: name and digest are of one image, "the image this image is based on"."""
     base, name = f"{registry.address}/base", f"{registry.address}/x"
@@ -183,7 +187,7 @@ def test_append_removes_annotations_of_base_about_its_base(
 
 
 def test_append_splits_sources_at_commas(
-    brolga: Brolga, registry: Embedded, first: str, second: str
+    brolga: Brolga, registry: EmbeddedRegistry, first: str, second: str
 ) -> None:
     """Crane: `-f a.tar,b.tar`."""
     name = f"{registry.address}/x"
@@ -192,7 +196,7 @@ def test_append_splits_sources_at_commas(
 
 
 def test_append_accepts_media_type_of_docker(
-    brolga: Brolga, registry: Embedded, first: str
+    brolga: Brolga, registry: EmbeddedRegistry, first: str
 ) -> None:
     """The manifest gives it the name of its own family."""
     name = f"{registry.address}/x"
@@ -203,7 +207,7 @@ def test_append_accepts_media_type_of_docker(
 
 
 def test_append_writes_archive_with_output(
-    brolga: Brolga, registry: Embedded, first: str, tmp_path: Path
+    brolga: Brolga, registry: EmbeddedRegistry, first: str, tmp_path: Path
 ) -> None:
     """Crane: `-o FILE`, a tarball with the image's name in it; nothing is pushed."""
     file = tmp_path / "out.tar"
@@ -218,7 +222,7 @@ def test_append_writes_archive_with_output(
 
 @pytest.mark.parametrize("count", [0, 2])
 def test_append_rejects_broken_base_before_reading_stdin(
-    brolga: Brolga, registry: Embedded, tmp_path: Path, count: int
+    brolga: Brolga, registry: EmbeddedRegistry, tmp_path: Path, count: int
 ) -> None:
     """Exit code 6, with the place: a stream can be read only once."""
     base, piped = f"{registry.address}/base", tmp_path / "piped"
@@ -240,7 +244,7 @@ def test_append_rejects_broken_base_before_reading_stdin(
 
 
 def test_append_shows_progress_of_all_layers(
-    brolga: Brolga, registry: Embedded, first: str, second: str
+    brolga: Brolga, registry: EmbeddedRegistry, first: str, second: str
 ) -> None:
     """One line on stderr, as `layer push` has it."""
     arguments = ["-f", first, "-f", second, "-t", f"{registry.address}/x", "--progress", "plain"]
@@ -304,7 +308,7 @@ def test_append_rejects_invalid_name(brolga: Brolga, flags: list[str]) -> None:
 
 
 def test_append_rejects_invalid_source_date_epoch(
-    brolga: Brolga, registry: Embedded, first: str, monkeypatch: pytest.MonkeyPatch
+    brolga: Brolga, registry: EmbeddedRegistry, first: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SOURCE_DATE_EPOCH is the history's time."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
@@ -315,7 +319,7 @@ def test_append_rejects_invalid_source_date_epoch(
 
 
 def test_append_rejects_compressed_source(
-    brolga: Brolga, registry: Embedded, tmp_path: Path
+    brolga: Brolga, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     """From a file and a pipe: exit code 7, a hint, and nothing was pushed."""
     name, file = f"{registry.address}/x", tmp_path / "x.tgz"
@@ -330,7 +334,9 @@ def test_append_rejects_compressed_source(
     assert registry.blobs("x") == []
 
 
-def test_append_rejects_incomplete_tar(brolga: Brolga, registry: Embedded, tmp_path: Path) -> None:
+def test_append_rejects_incomplete_tar(
+    brolga: Brolga, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
     """Exit code 6: a layer of an image is a complete tar (layer.md)."""
     name, file = f"{registry.address}/x", tmp_path / "x.tar"
     for data, why in (
@@ -358,14 +364,18 @@ def test_append_rejects_missing_source_before_any_request(
     assert why in outcome.err
 
 
-def test_append_reports_missing_base(brolga: Brolga, registry: Embedded, first: str) -> None:
+def test_append_reports_missing_base(
+    brolga: Brolga, registry: EmbeddedRegistry, first: str
+) -> None:
     """Exit code 3."""
     name = f"{registry.address}/x"
     outcome = brolga("append", "-b", f"{registry.address}/base", "-f", first, "-t", name)
     assert (outcome.code, outcome.out) == (3, "")
 
 
-def test_append_mounts_base_within_registry(brolga: Brolga, registry: Embedded, first: str) -> None:
+def test_append_mounts_base_within_registry(
+    brolga: Brolga, registry: EmbeddedRegistry, first: str
+) -> None:
     """The layer is in the new repository, and its bytes were not sent again."""
     base, name = f"{registry.address}/base", f"{registry.address}/x"
     push(base, "a layer")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.command import Brolga
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
     from brolga.spec.manifest import Manifest
 
@@ -117,7 +117,7 @@ def test_attach_accepts_file_name_with_colon(
 
 
 def test_attach_chooses_subject_by_platform(
-    brolga: Brolga, registry: Embedded, monkeypatch: pytest.MonkeyPatch
+    brolga: Brolga, registry: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else it is the index itself."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
@@ -165,7 +165,7 @@ def test_attach_rejects_missing_file(brolga: Brolga, app: str) -> None:
         assert client.referrers(app) == ()
 
 
-def test_attach_reports_missing_subject(brolga: Brolga, registry: Embedded) -> None:
+def test_attach_reports_missing_subject(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """Exit code 3."""
     push(f"{registry.address}/app:v1", "layer")
     assert brolga("attach", f"{registry.address}/app:v2", *TYPE).code == 3

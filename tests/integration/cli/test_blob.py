@@ -14,13 +14,13 @@ from tests.raw_server import Peer, serve_script
 
 if TYPE_CHECKING:
     from tests.command import Brolga
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 RIGHT = f"sha256:{hashlib.sha256(b'right').hexdigest()}"
 BLOB = [sys.executable, "-m", "brolga", "blob"]
 
 
-def test_blob_prints_bytes(registry: Embedded) -> None:
+def test_blob_prints_bytes(registry: EmbeddedRegistry) -> None:
     """As they are stored."""
     name = f"{registry.address}/a"
     push(name, "layer")
@@ -49,7 +49,9 @@ def test_blob_reports_wrong_byte_after_output(brolga: Brolga) -> None:
     )
 
 
-def test_blob_without_output_does_not_mention_it(brolga: Brolga, registry: Embedded) -> None:
+def test_blob_without_output_does_not_mention_it(
+    brolga: Brolga, registry: EmbeddedRegistry
+) -> None:
     """Exit code 3."""
     push(f"{registry.address}/a", "layer")
     outcome = brolga("blob", f"{registry.address}/a@{RIGHT}")
@@ -71,7 +73,7 @@ def test_blob_requires_digest(brolga: Brolga) -> None:
         (">&-", "brolga: local: stdout cannot be written: it is closed\n"),
     ],
 )
-def test_blob_reports_failing_stdout(registry: Embedded, stdout: str, line: str) -> None:
+def test_blob_reports_failing_stdout(registry: EmbeddedRegistry, stdout: str, line: str) -> None:
     """A reader that is gone causes no message; a closed stdout is a local error."""
     name = f"{registry.address}/a"
     push(name, "layer")

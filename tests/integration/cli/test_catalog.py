@@ -9,10 +9,10 @@ from tests.cli_images import push
 
 if TYPE_CHECKING:
     from tests.command import Brolga
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 
-def test_catalog_lists_repositories(brolga: Brolga, registry: Embedded) -> None:
+def test_catalog_lists_repositories(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """By themselves, as REGISTRY/REPO, or as one object."""
     address = registry.address
     assert brolga("catalog", address).out == ""

@@ -11,12 +11,12 @@ from brolga.spec.platform import Platform
 
 if TYPE_CHECKING:
     from tests.command import Brolga
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 
 
-def test_config_prints_exact_bytes(brolga: Brolga, registry: Embedded) -> None:
+def test_config_prints_exact_bytes(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """No line end is added."""
     name = f"{registry.address}/a"
     push(name, "layer")
@@ -24,7 +24,7 @@ def test_config_prints_exact_bytes(brolga: Brolga, registry: Embedded) -> None:
     assert (outcome.code, outcome.err, outcome.out.encode()) == (0, "", read(name).config.raw)
 
 
-def test_config_chooses_image_of_index(brolga: Brolga, registry: Embedded) -> None:
+def test_config_chooses_image_of_index(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """`--platform`, else linux/amd64, as crane does."""
     name = f"{registry.address}/a"
     index(name, ARM64, AMD64)

@@ -15,7 +15,7 @@ from brolga.spec.platform import Platform
 
 if TYPE_CHECKING:
     from tests.command import Brolga
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 NOWHERE = "127.0.0.1:1/x"
@@ -28,7 +28,7 @@ def head(name: str) -> str:
 
 
 @pytest.mark.parametrize("verb", ["copy", "cp"])
-def test_copy_keeps_digest(brolga: Brolga, registry: Embedded, verb: str) -> None:
+def test_copy_keeps_digest(brolga: Brolga, registry: EmbeddedRegistry, verb: str) -> None:
     """`REPO@DIGEST`, under another tag of another repository."""
     source, target = f"{registry.address}/a:v1", f"{registry.address}/b/c:v2"
     digest = push(source, "layer")
@@ -38,7 +38,7 @@ def test_copy_keeps_digest(brolga: Brolga, registry: Embedded, verb: str) -> Non
     assert head(target) == digest
 
 
-def test_copy_prints_json(brolga: Brolga, registry: Embedded) -> None:
+def test_copy_prints_json(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """ref, digest."""
     source, target = f"{registry.address}/a:v1", f"{registry.address}/b"
     digest = push(source, "layer")
@@ -46,7 +46,9 @@ def test_copy_prints_json(brolga: Brolga, registry: Embedded) -> None:
     assert json.loads(outcome.out) == {"ref": f"{target}@{digest}", "digest": digest}
 
 
-def test_copy_copies_index_or_image_for_platform(brolga: Brolga, registry: Embedded) -> None:
+def test_copy_copies_index_or_image_for_platform(
+    brolga: Brolga, registry: EmbeddedRegistry
+) -> None:
     """Crane: "If platform is explicitly set, don't copy the whole index"."""
     source, whole, one = (f"{registry.address}/{name}" for name in ("a", "whole", "one"))
     digest = index(source, AMD64, ARM64)
@@ -58,7 +60,7 @@ def test_copy_copies_index_or_image_for_platform(brolga: Brolga, registry: Embed
     assert head(one) == digest
 
 
-def test_copy_no_clobber_refuses_existing_tag(brolga: Brolga, registry: Embedded) -> None:
+def test_copy_no_clobber_refuses_existing_tag(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """`--no-clobber`: exit code 1, and what is there."""
     source, target = f"{registry.address}/a", f"{registry.address}/b:v1"
     push(source, "layer")
@@ -72,7 +74,7 @@ def test_copy_no_clobber_refuses_existing_tag(brolga: Brolga, registry: Embedded
     assert brolga("copy", "-n", source, f"{registry.address}/b:v2").code == 0
 
 
-def test_copy_no_clobber_allows_digest(brolga: Brolga, registry: Embedded) -> None:
+def test_copy_no_clobber_allows_digest(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """The target of a digest cannot change."""
     source = f"{registry.address}/a"
     digest = push(source, "layer")
@@ -81,7 +83,7 @@ def test_copy_no_clobber_allows_digest(brolga: Brolga, registry: Embedded) -> No
         assert brolga("copy", "-n", source, target).out == f"{target}\n"
 
 
-def test_copy_rejects_other_digest_as_target(brolga: Brolga, registry: Embedded) -> None:
+def test_copy_rejects_other_digest_as_target(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """Nothing is pushed under a wrong digest."""
     source, wrong = f"{registry.address}/a", f"sha256:{64 * 'a'}"
     push(source, "layer")
@@ -90,7 +92,7 @@ def test_copy_rejects_other_digest_as_target(brolga: Brolga, registry: Embedded)
     assert registry.blobs("b") == []
 
 
-def test_copy_all_tags_copies_every_tag(brolga: Brolga, registry: Embedded) -> None:
+def test_copy_all_tags_copies_every_tag(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """`--all-tags`: a line for each."""
     source, target = f"{registry.address}/a", f"{registry.address}/b"
     digests = {tag: push(f"{source}:{tag}", tag) for tag in ("v1", "v2")}
@@ -100,7 +102,9 @@ def test_copy_all_tags_copies_every_tag(brolga: Brolga, registry: Embedded) -> N
     assert {tag: head(f"{target}:{tag}") for tag in digests} == digests
 
 
-def test_copy_all_tags_no_clobber_keeps_existing_tags(brolga: Brolga, registry: Embedded) -> None:
+def test_copy_all_tags_no_clobber_keeps_existing_tags(
+    brolga: Brolga, registry: EmbeddedRegistry
+) -> None:
     """`--all-tags --no-clobber`: the others are copied, and stderr lists the kept tags."""
     source, target = f"{registry.address}/a", f"{registry.address}/b"
     digests = {tag: push(f"{source}:{tag}", tag) for tag in ("v1", "v2")}
@@ -117,7 +121,7 @@ def test_copy_all_tags_no_clobber_keeps_existing_tags(brolga: Brolga, registry: 
     assert brolga("copy", "-a", "-n", source, elsewhere).out.count("\n") == 2
 
 
-def test_copy_referrers_copies_them(brolga: Brolga, registry: Embedded) -> None:
+def test_copy_referrers_copies_them(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """`--referrers`: signatures and SBOMs of the image, found in the new place."""
     source, target = f"{registry.address}/a", f"{registry.address}/b"
     digest = push(source, "layer")
@@ -148,13 +152,13 @@ def test_copy_rejects_invalid_arguments(brolga: Brolga, arguments: list[str], li
     assert outcome.err.startswith(f"brolga: {line}")
 
 
-def test_copy_reports_missing_source(brolga: Brolga, registry: Embedded) -> None:
+def test_copy_reports_missing_source(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """Exit code 3."""
     outcome = brolga("copy", f"{registry.address}/a", f"{registry.address}/b")
     assert (outcome.code, outcome.out) == (3, "")
 
 
-def test_copy_no_clobber_accepts_403_as_missing(brolga: Brolga, registry: Embedded) -> None:
+def test_copy_no_clobber_accepts_403_as_missing(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """Crane: a 403 to --no-clobber's question counts as "not there"; the copy itself may fail."""
     source = f"{registry.address}/a"
     push(source, "layer")

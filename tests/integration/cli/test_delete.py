@@ -12,14 +12,14 @@ from tests.raw_server import Peer, serve_script
 
 if TYPE_CHECKING:
     from tests.command import Brolga
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 DIGEST = f"sha256:{64 * 'a'}"
 TYPE = "Content-Type: application/vnd.oci.image.manifest.v1+json"
 
 
 def test_delete_removes_tag_or_image_with_tags(
-    brolga: Brolga, registry: Embedded, monkeypatch: pytest.MonkeyPatch
+    brolga: Brolga, registry: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is printed."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")  # the same image each time

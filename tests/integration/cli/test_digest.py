@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.command import Brolga
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 
 
-def test_digest_prints_digest_or_full_ref(brolga: Brolga, registry: Embedded) -> None:
+def test_digest_prints_digest_or_full_ref(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """`--full-ref`: REPO@DIGEST."""
     repository = f"{registry.address}/a"
     digest = push(f"{repository}:v1", "layer")
@@ -37,7 +37,7 @@ def test_digest_prints_digest_or_full_ref(brolga: Brolga, registry: Embedded) ->
     }
 
 
-def test_digest_of_index_or_image_for_platform(brolga: Brolga, registry: Embedded) -> None:
+def test_digest_of_index_or_image_for_platform(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """`--platform` chooses."""
     name = f"{registry.address}/a"
     digest = index(name, AMD64, ARM64)
@@ -47,7 +47,7 @@ def test_digest_of_index_or_image_for_platform(brolga: Brolga, registry: Embedde
     assert brolga("digest", "--platform", "linux/arm64", name).out == f"{arm}\n"
 
 
-def test_digest_reports_missing_image(brolga: Brolga, registry: Embedded) -> None:
+def test_digest_reports_missing_image(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """Exit code 3."""
     outcome = brolga("digest", f"{registry.address}/a")
     assert (outcome.code, outcome.out) == (3, "")
@@ -59,7 +59,7 @@ def test_digest_rejects_invalid_name(brolga: Brolga) -> None:
 
 
 def test_digest_reads_archive_and_layout(
-    brolga: Brolga, registry: Embedded, tmp_path: Path
+    brolga: Brolga, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     """Crane: `digest --tarball PATH [TAG]`; a layout's directory is one as well."""
     name, file, layout = f"{registry.address}/a:v1", tmp_path / "a.tar", tmp_path / "layout"

@@ -18,11 +18,11 @@ from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
     from tests.command import Brolga
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 
 @pytest.fixture
-def app(registry: Embedded) -> str:
+def app(registry: EmbeddedRegistry) -> str:
     """Push an image of two layers, the upper one hides a file of the lower."""
     name = f"{registry.address}/app"
     layers = tar(entry("a", b"below"), entry("gone")), tar(entry("a", b"above"), ".wh.gone")
@@ -69,7 +69,7 @@ def test_export_writes_to_device(brolga: Brolga, app: str) -> None:
 
 
 def test_export_keeps_old_file_after_failure(
-    brolga: Brolga, registry: Embedded, tmp_path: Path
+    brolga: Brolga, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     """The file is complete or missing."""
     name, target = f"{registry.address}/app", tmp_path / "app.tar"
@@ -83,7 +83,7 @@ def test_export_keeps_old_file_after_failure(
     assert files_of(tmp_path) == ["app.tar"]
 
 
-def test_export_reports_output_before_failure(brolga: Brolga, registry: Embedded) -> None:
+def test_export_reports_output_before_failure(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """It must not be used; the exit code is not 0."""
     name = f"{registry.address}/app"
     layers = [StreamLayer([b"no tar"]), StreamLayer([tar("a")])]
@@ -128,7 +128,9 @@ def test_export_rejects_terminal(brolga: Brolga, monkeypatch: pytest.MonkeyPatch
     assert outcome.err.startswith("brolga: stdout is a terminal: pipe the tar into a program")
 
 
-def test_export_names_entry_on_which_readers_differ(brolga: Brolga, registry: Embedded) -> None:
+def test_export_names_entry_on_which_readers_differ(
+    brolga: Brolga, registry: EmbeddedRegistry
+) -> None:
     """A line on stderr; with --strict an error."""
     name = f"{registry.address}/linked:1"
     layers = tar(entry("usr/"), symlink("lib", "usr")), tar(entry("lib/.wh.gone"))
@@ -144,7 +146,7 @@ def test_export_names_entry_on_which_readers_differ(brolga: Brolga, registry: Em
 
 @pytest.mark.parametrize("target", ["-", "file"])
 def test_export_writes_artifact_of_one_file(
-    brolga: Brolga, registry: Embedded, tmp_path: Path, target: str
+    brolga: Brolga, registry: EmbeddedRegistry, tmp_path: Path, target: str
 ) -> None:
     """Crane export: "single layer, non-tarball images" (google/go-containerregistry, crane)."""
     name = f"{registry.address}/note:1"
@@ -156,7 +158,7 @@ def test_export_writes_artifact_of_one_file(
 
 
 def test_export_rejects_artifact_with_wrong_digest(
-    brolga: Brolga, registry: Embedded, tmp_path: Path
+    brolga: Brolga, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     """It is verified while it is written; the file is complete or missing."""
     name = f"{registry.address}/note:1"
@@ -169,7 +171,9 @@ def test_export_rejects_artifact_with_wrong_digest(
     assert not (tmp_path / "note.txt").exists()
 
 
-def test_export_rejects_artifact_of_several_files(brolga: Brolga, registry: Embedded) -> None:
+def test_export_rejects_artifact_of_several_files(
+    brolga: Brolga, registry: EmbeddedRegistry
+) -> None:
     """Several files do not make a tar: the error names the media type."""
     name = f"{registry.address}/notes:1"
     blobs = [InMemoryBlob(text, "text/plain") for text in (b"1", b"2")]
@@ -201,7 +205,7 @@ def test_export_rejects_artifact_of_several_files(brolga: Brolga, registry: Embe
     ],
 )
 def test_export_names_unsupported_layer_format(
-    brolga: Brolga, registry: Embedded, blob: InMemoryBlob, code: int, line: str
+    brolga: Brolga, registry: EmbeddedRegistry, blob: InMemoryBlob, code: int, line: str
 ) -> None:
     """The error names the format instead of reporting damage."""
     name = f"{registry.address}/odd:1"

@@ -19,7 +19,7 @@ from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
     from tests.command import Brolga
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 USAGE = "see brolga flatten --help\n"
@@ -34,7 +34,7 @@ def image(platform: Platform = AMD64) -> Image:
 
 
 @pytest.fixture
-def app(registry: Embedded) -> str:
+def app(registry: EmbeddedRegistry) -> str:
     """Push the image."""
     name = f"{registry.address}/app:v1"
     push_image(name, image())
@@ -66,7 +66,7 @@ def test_flatten_merges_layers_in_place(brolga: Brolga, app: str) -> None:
             ]
 
 
-def test_flatten_with_tag_keeps_image(brolga: Brolga, app: str, registry: Embedded) -> None:
+def test_flatten_with_tag_keeps_image(brolga: Brolga, app: str, registry: EmbeddedRegistry) -> None:
     """`-t REF`, in another repository too; the same image gives the same digest."""
     before = read(app).digest
     other = f"{registry.address}/other:flat"
@@ -107,7 +107,7 @@ def multi(name: str) -> ImageIndex:
 
 
 def test_flatten_flattens_each_image_of_index(
-    brolga: Brolga, registry: Embedded, monkeypatch: pytest.MonkeyPatch
+    brolga: Brolga, registry: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Other entries are left out, as stderr says; platforms and annotations stay."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
@@ -132,7 +132,7 @@ def test_flatten_flattens_each_image_of_index(
 
 
 def test_flatten_flattens_shared_image_once(
-    brolga: Brolga, registry: Embedded, monkeypatch: pytest.MonkeyPatch
+    brolga: Brolga, registry: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Indexes of one index many times over, one below the other, do not multiply the work."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
@@ -155,7 +155,9 @@ def test_flatten_flattens_shared_image_once(
     assert len(flattened) == 1
 
 
-def test_flatten_rejects_indexes_nested_too_deep(brolga: Brolga, registry: Embedded) -> None:
+def test_flatten_rejects_indexes_nested_too_deep(
+    brolga: Brolga, registry: EmbeddedRegistry
+) -> None:
     """As when they are pushed: 16 levels."""
     name = f"{registry.address}/deep:1"
     with Client() as client:
@@ -174,7 +176,9 @@ LINKED = (
 )
 
 
-def test_flatten_names_entry_on_which_readers_differ(brolga: Brolga, registry: Embedded) -> None:
+def test_flatten_names_entry_on_which_readers_differ(
+    brolga: Brolga, registry: EmbeddedRegistry
+) -> None:
     """Exit code 0, and a line on stderr; with --strict an error, and nothing is pushed."""
     name = f"{registry.address}/linked:1"
     push_image(name, Image.empty().append(*(StreamLayer([data]) for data in LINKED)))
@@ -189,7 +193,7 @@ def test_flatten_names_entry_on_which_readers_differ(brolga: Brolga, registry: E
     assert outcome.err.count("\n") == 1
 
 
-def test_flatten_flattens_image_for_platform(brolga: Brolga, registry: Embedded) -> None:
+def test_flatten_flattens_image_for_platform(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """`--platform` with a name of its own: the index's would stand for one image alone."""
     name = f"{registry.address}/multi:1"
     multi(name)
@@ -200,7 +204,7 @@ def test_flatten_flattens_image_for_platform(brolga: Brolga, registry: Embedded)
     assert read(f"{name}-arm").platform == ARM64
 
 
-def test_flatten_names_layer_that_is_not_a_tar(brolga: Brolga, registry: Embedded) -> None:
+def test_flatten_names_layer_that_is_not_a_tar(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """Exit code 6, the number of the layer, and nothing was pushed."""
     name = f"{registry.address}/app"
     digest = push_image(name, Image.empty().append(StreamLayer([b"no tar at all"])))

@@ -15,14 +15,14 @@ from brolga.spec.platform import Platform
 
 if TYPE_CHECKING:
     from tests.command import Brolga
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64", "v8")
 WINDOWS = Platform("windows", "amd64")
 
 
 @pytest.fixture
-def multi(registry: Embedded) -> str:
+def multi(registry: EmbeddedRegistry) -> str:
     """Push an index of three platforms."""
     name = f"{registry.address}/multi:1"
     index(name, AMD64, ARM64, WINDOWS)
@@ -59,14 +59,16 @@ def test_list_prints_descriptors_as_json(brolga: Brolga, multi: str) -> None:
     }
 
 
-def test_list_prints_nothing_for_empty_index(brolga: Brolga, registry: Embedded) -> None:
+def test_list_prints_nothing_for_empty_index(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """Nothing on stdout, and no error."""
     push_image(f"{registry.address}/none:1", ImageIndex.empty())
     outcome = brolga("index", "list", f"{registry.address}/none:1")
     assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
 
 
-def test_list_prints_dash_without_platform(brolga: Brolga, registry: Embedded, multi: str) -> None:
+def test_list_prints_dash_without_platform(
+    brolga: Brolga, registry: EmbeddedRegistry, multi: str
+) -> None:
     """As crane prints it: an index in an index, an artifact."""
     name = f"{registry.address}/multi:2"
     with Client() as client:
@@ -80,7 +82,7 @@ def test_list_prints_dash_without_platform(brolga: Brolga, registry: Embedded, m
 
 
 @pytest.mark.parametrize("verb", [["list"], ["filter", "--platform", "linux"]])
-def test_list_rejects_image(brolga: Brolga, registry: Embedded, verb: list[str]) -> None:
+def test_list_rejects_image(brolga: Brolga, registry: EmbeddedRegistry, verb: list[str]) -> None:
     """Exit code 2: another name is wanted."""
     name = f"{registry.address}/app:1"
     push(name, "layer")
@@ -112,7 +114,7 @@ def test_filter_keeps_matching_platforms(
 
 
 def test_filter_drops_entries_without_platform(
-    brolga: Brolga, registry: Embedded, multi: str
+    brolga: Brolga, registry: EmbeddedRegistry, multi: str
 ) -> None:
     """As crane does."""
     name = f"{registry.address}/multi:2"
@@ -140,7 +142,7 @@ def test_filter_of_digest_pushes_by_digest(brolga: Brolga, multi: str) -> None:
     assert len(read(multi).index.manifests) == 3
 
 
-def test_append_makes_index_of_images(brolga: Brolga, registry: Embedded) -> None:
+def test_append_makes_index_of_images(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """Platforms come from the configs; images of other repositories are copied."""
     name = f"{registry.address}/made"
     digests = [
@@ -158,7 +160,7 @@ def test_append_makes_index_of_images(brolga: Brolga, registry: Embedded) -> Non
         assert b"".join(layer.blocks())
 
 
-def test_append_makes_index_of_docker_type(brolga: Brolga, registry: Embedded) -> None:
+def test_append_makes_index_of_docker_type(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """crane: 'empty base index will have Docker media types instead of OCI'."""
     name = f"{registry.address}/app"
     push(f"{name}:1", "1")
@@ -166,7 +168,9 @@ def test_append_makes_index_of_docker_type(brolga: Brolga, registry: Embedded) -
     assert read(f"{name}:all").index.media_type == DOCKER_MANIFEST_LIST
 
 
-def test_append_appends_children_of_index(brolga: Brolga, registry: Embedded, multi: str) -> None:
+def test_append_appends_children_of_index(
+    brolga: Brolga, registry: EmbeddedRegistry, multi: str
+) -> None:
     """crane: 'appending an index will append each of its children rather than the index'."""
     name = f"{registry.address}/app"
     push(f"{name}:1", "1", platform=Platform("linux", "riscv64"))

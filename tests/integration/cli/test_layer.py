@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.command import Brolga
-    from tests.conftest import Authority, Embedded
+    from tests.conftest import Authority, EmbeddedRegistry
 
 DATA = b"some bytes to stream\n" * 1000
 NOT_KEPT = (
@@ -40,7 +40,9 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def push_json(brolga: Brolga, registry: Embedded, source: Path) -> Callable[..., dict[str, Any]]:
+def push_json(
+    brolga: Brolga, registry: EmbeddedRegistry, source: Path
+) -> Callable[..., dict[str, Any]]:
     """Push bytes without a tag; return the JSON object that is printed."""
 
     def push(data: bytes, *flags: str) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def test_push_help_lists_flags_and_examples(brolga: Brolga) -> None:
 
 
 def test_push_prints_layer_and_warns_without_tag(
-    brolga: Brolga, registry: Embedded, source: Path
+    brolga: Brolga, registry: EmbeddedRegistry, source: Path
 ) -> None:
     """`REPO@sha256:…`; stderr tells that nothing keeps the layer."""
     outcome = brolga("layer", "push", f"{registry.address}/a/b", str(source))
@@ -80,7 +82,7 @@ def test_push_prints_layer_and_warns_without_tag(
     assert gzip.decompress(blob.read_bytes()) == DATA
 
 
-def test_push_prints_json(brolga: Brolga, registry: Embedded, source: Path) -> None:
+def test_push_prints_json(brolga: Brolga, registry: EmbeddedRegistry, source: Path) -> None:
     """ref, digest, diffId, size, uncompressedSize, mediaType, seconds."""
     outcome = brolga("layer", "push", "--json", f"{registry.address}/x", str(source))
     assert (outcome.code, outcome.err) == (0, NOT_KEPT)
@@ -101,7 +103,7 @@ def test_push_prints_json(brolga: Brolga, registry: Embedded, source: Path) -> N
 
 @pytest.mark.parametrize("arguments", [[], ["-"]])
 def test_push_reads_stdin_by_default(
-    brolga: Brolga, registry: Embedded, source: Path, arguments: list[str]
+    brolga: Brolga, registry: EmbeddedRegistry, source: Path, arguments: list[str]
 ) -> None:
     """`tar -c … | brolga layer push REPO`."""
     arguments = ["layer", "push", "--json", f"{registry.address}/x", *arguments]
@@ -142,7 +144,7 @@ def test_push_prefers_given_media_type(push_json: Callable[..., dict[str, Any]])
 
 
 def test_push_no_tar_does_not_use_tar_media_type(
-    brolga: Brolga, registry: Embedded, source: Path
+    brolga: Brolga, registry: EmbeddedRegistry, source: Path
 ) -> None:
     """An incomplete tar cannot be read as a tar."""
     source.write_bytes(tar("a")[:512])
@@ -153,7 +155,9 @@ def test_push_no_tar_does_not_use_tar_media_type(
 # --- A manifest names the stream
 
 
-def test_push_with_tag_makes_artifact(brolga: Brolga, registry: Embedded, source: Path) -> None:
+def test_push_with_tag_makes_artifact(
+    brolga: Brolga, registry: EmbeddedRegistry, source: Path
+) -> None:
     """image-spec manifest.md, Guidelines for Artifact Usage: an empty config, an artifactType."""
     push = ["layer", "push", "--json", "-a", "k=v", "--artifact-type", "application/x"]
     outcome = brolga(*push, f"{registry.address}/x:v1", str(source))
@@ -178,7 +182,9 @@ def test_push_with_tag_makes_artifact(brolga: Brolga, registry: Embedded, source
     assert (layer["uncompressedSize"], layer["mediaType"]) == (len(DATA), described["mediaType"])
 
 
-def test_push_of_command_has_default_type_and_no_title(brolga: Brolga, registry: Embedded) -> None:
+def test_push_of_command_has_default_type_and_no_title(
+    brolga: Brolga, registry: EmbeddedRegistry
+) -> None:
     """ORAS has the same default; only a file has a name."""
     name = f"{registry.address}/x:v1"
     outcome = brolga("layer", "push", "--compression", "none", name, "--", "printf", "abc")
@@ -189,7 +195,9 @@ def test_push_of_command_has_default_type_and_no_title(brolga: Brolga, registry:
     assert manifest["layers"][0]["mediaType"] == "application/octet-stream"
 
 
-def test_push_keeps_tag_if_source_fails(brolga: Brolga, registry: Embedded, source: Path) -> None:
+def test_push_keeps_tag_if_source_fails(
+    brolga: Brolga, registry: EmbeddedRegistry, source: Path
+) -> None:
     """If the source fails, the tag does not move."""
     name = f"{registry.address}/x:v1"
     assert brolga("layer", "push", name, str(source)).code == 0
@@ -221,7 +229,7 @@ def test_push_and_pull_use_local_places(
 
 
 def test_push_prints_plain_progress_on_stderr(
-    brolga: Brolga, registry: Embedded, source: Path
+    brolga: Brolga, registry: EmbeddedRegistry, source: Path
 ) -> None:
     """The last line says how far it came: to the end."""
     repository = f"{registry.address}/x"
@@ -308,7 +316,9 @@ def test_push_rejects_closed_stdin(brolga: Brolga) -> None:
     assert (outcome.code, outcome.err) == (7, "brolga: source: stdin is closed\n")
 
 
-def test_push_accepts_compressed_source(brolga: Brolga, registry: Embedded, tmp_path: Path) -> None:
+def test_push_accepts_compressed_source(
+    brolga: Brolga, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
     """A layer outside of an image may be any bytes."""
     source = tmp_path / "source.gz"
     source.write_bytes(gzip.compress(DATA))
@@ -396,7 +406,7 @@ def test_push_reports_missing_repository(brolga: Brolga, source: Path) -> None:
     assert "NAME_UNKNOWN: no such repository; check that the name" in outcome.err
 
 
-def test_push_reads_stdout_of_command(brolga: Brolga, registry: Embedded) -> None:
+def test_push_reads_stdout_of_command(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """`brolga layer push REPO -- COMMAND`: its flags are its own; it exits with 0."""
     repository = f"{registry.address}/x"
     outcome = brolga(
@@ -417,7 +427,7 @@ def test_push_reads_stdout_of_command(brolga: Brolga, registry: Embedded) -> Non
     ],
 )
 def test_push_commits_nothing_if_command_fails(
-    brolga: Brolga, registry: Embedded, command: list[str], why: str
+    brolga: Brolga, registry: EmbeddedRegistry, command: list[str], why: str
 ) -> None:
     """Exit code 7, with the exit status; no blob and no session is left."""
     outcome = brolga("layer", "push", f"{registry.address}/x", "--", *command)
@@ -427,7 +437,7 @@ def test_push_commits_nothing_if_command_fails(
     assert registry.uploads("x") == []
 
 
-def test_push_shows_stderr_of_command(registry: Embedded) -> None:
+def test_push_shows_stderr_of_command(registry: EmbeddedRegistry) -> None:
     """Before the line with its exit status."""
     script = "echo 'disk on fire' >&2; exit 5"
     done = subprocess.run(
@@ -440,7 +450,9 @@ def test_push_shows_stderr_of_command(registry: Embedded) -> None:
     assert done.stderr == "disk on fire\nbrolga: source: sh exited with 5\n"
 
 
-def test_push_commits_nothing_if_command_fails_and_sigchld_was_ignored(registry: Embedded) -> None:
+def test_push_commits_nothing_if_command_fails_and_sigchld_was_ignored(
+    registry: EmbeddedRegistry,
+) -> None:
     """A daemon's children inherit that; the command gives SIGCHLD its default action again."""
     ignore = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
     run = "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
@@ -456,7 +468,7 @@ def test_push_commits_nothing_if_command_fails_and_sigchld_was_ignored(registry:
     assert registry.blobs("x") == []
 
 
-def test_push_passes_stdin_to_command(registry: Embedded) -> None:
+def test_push_passes_stdin_to_command(registry: EmbeddedRegistry) -> None:
     """It may be a filter: `… | brolga layer push REPO -- gzip -dc`."""
     done = subprocess.run(
         [*PUSH, "--json", f"{registry.address}/x", "--", "gzip", "-dc"],
@@ -468,7 +480,7 @@ def test_push_passes_stdin_to_command(registry: Embedded) -> None:
     assert json.loads(done.stdout)["diffId"] == f"sha256:{digest}"
 
 
-def test_push_hides_stdin_with_password_from_command(registry: Embedded) -> None:
+def test_push_hides_stdin_with_password_from_command(registry: EmbeddedRegistry) -> None:
     """An unknown part of the rest has been read ahead, so the command gets none of it."""
     password = ["-u", "me", "--password-stdin"]
     done = subprocess.run(
@@ -484,7 +496,7 @@ def test_push_hides_stdin_with_password_from_command(registry: Embedded) -> None
 
 @pytest.mark.parametrize("flags", [[], ["--tar"]])
 def test_push_rejects_incomplete_tar(
-    brolga: Brolga, registry: Embedded, tmp_path: Path, flags: list[str]
+    brolga: Brolga, registry: EmbeddedRegistry, tmp_path: Path, flags: list[str]
 ) -> None:
     """Exit code 6: a program that dies looks like the end of the stream. `--no-tar` pushes it."""
     source = tmp_path / "cut.tar"
@@ -502,7 +514,7 @@ def test_push_rejects_incomplete_tar(
 
 
 def test_push_rejects_other_bytes_only_with_tar(
-    brolga: Brolga, registry: Embedded, source: Path
+    brolga: Brolga, registry: EmbeddedRegistry, source: Path
 ) -> None:
     """`--tar` requires a tar."""
     push = ["layer", "push", f"{registry.address}/x", str(source)]
@@ -552,7 +564,7 @@ def test_push_rejects_password_and_source_on_stdin(brolga: Brolga, source: Path)
     ],
 )
 def test_push_reports_result_that_cannot_be_printed(
-    registry: Embedded, source: Path, stdout: str, why: str, flags: list[str]
+    registry: EmbeddedRegistry, source: Path, stdout: str, why: str, flags: list[str]
 ) -> None:
     """A result that was not printed is an error; the line contains the name of the layer."""
     done = subprocess.run(
@@ -570,7 +582,9 @@ def test_push_reports_result_that_cannot_be_printed(
 
 
 @needs_full
-def test_push_ignores_progress_that_cannot_be_written(registry: Embedded, source: Path) -> None:
+def test_push_ignores_progress_that_cannot_be_written(
+    registry: EmbeddedRegistry, source: Path
+) -> None:
     """Result and exit code stay."""
     with open("/dev/full", "w") as full:  # noqa: PTH123
         done = subprocess.run(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.command import Brolga
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 DATA = b"some bytes to stream\n" * 1000
 NOISE = random.Random(9).randbytes(3_000_001)
@@ -38,7 +38,7 @@ def pull(*arguments: str) -> subprocess.CompletedProcess[bytes]:
     ids=["text", "noise", "empty", "tar", "gzip"],
 )
 def test_pull_restores_pushed_stream(
-    brolga: Brolga, registry: Embedded, tmp_path: Path, compression: str, data: bytes
+    brolga: Brolga, registry: EmbeddedRegistry, tmp_path: Path, compression: str, data: bytes
 ) -> None:
     """Decompressed as the media type says: what was a gzip file before is one again."""
     source, name = tmp_path / "source", f"{registry.address}/x:v1"
@@ -50,7 +50,7 @@ def test_pull_restores_pushed_stream(
 
 
 def test_pull_writes_to_stdout_and_raw_is_compressed(
-    brolga: Brolga, registry: Embedded, tmp_path: Path
+    brolga: Brolga, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     """With --raw the bytes are compressed as the registry has them."""
     source, name = tmp_path / "source", f"{registry.address}/x:v1"
@@ -63,7 +63,7 @@ def test_pull_writes_to_stdout_and_raw_is_compressed(
     assert gzip.decompress(raw) == DATA
 
 
-def artifact(registry: Embedded, *blobs: InMemoryBlob, name: str = "x:v1") -> str:
+def artifact(registry: EmbeddedRegistry, *blobs: InMemoryBlob, name: str = "x:v1") -> str:
     """Push an artifact of blobs; return its name."""
     ref = f"{registry.address}/{name}"
     with Client() as client:
@@ -80,7 +80,9 @@ def artifact(registry: Embedded, *blobs: InMemoryBlob, name: str = "x:v1") -> st
         ("text/plain", DATA),
     ],
 )
-def test_pull_decompresses_by_media_type(registry: Embedded, media_type: str, data: bytes) -> None:
+def test_pull_decompresses_by_media_type(
+    registry: EmbeddedRegistry, media_type: str, data: bytes
+) -> None:
     """A suffix says how the bytes are compressed; application/gzip is a file of that kind."""
     done = pull(artifact(registry, InMemoryBlob(data, media_type)))
     assert (done.returncode, done.stdout) == (0, DATA)
@@ -97,7 +99,7 @@ def test_pull_decompresses_by_media_type(registry: Embedded, media_type: str, da
     ],
 )
 def test_pull_leaves_no_file_if_media_type_is_wrong(
-    brolga: Brolga, registry: Embedded, compression: str, data: bytes, why: str
+    brolga: Brolga, registry: EmbeddedRegistry, compression: str, data: bytes, why: str
 ) -> None:
     """Exit code 6. An existing file of that name stays unchanged."""
     name = artifact(registry, InMemoryBlob(data, f"application/x+{compression}"))
@@ -112,7 +114,7 @@ def test_pull_leaves_no_file_if_media_type_is_wrong(
 
 
 def test_pull_leaves_no_file_if_a_byte_is_wrong(
-    brolga: Brolga, registry: Embedded, tmp_path: Path
+    brolga: Brolga, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     """The registry gives other bytes of the same size: exit code 6."""
     name = artifact(registry, InMemoryBlob(NOISE, "application/x"))
@@ -127,7 +129,7 @@ def test_pull_leaves_no_file_if_a_byte_is_wrong(
 
 
 def test_pull_rejects_stream_above_max_size(
-    brolga: Brolga, registry: Embedded, tmp_path: Path
+    brolga: Brolga, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     """--max-size bounds what a compressed stream may grow to."""
     name = artifact(registry, InMemoryBlob(gzip.compress(bytes(2_000_000)), "application/x+gzip"))
@@ -140,7 +142,7 @@ def test_pull_rejects_stream_above_max_size(
 
 
 def test_pull_rejects_index_and_artifact_of_several_files(
-    brolga: Brolga, registry: Embedded, tmp_path: Path
+    brolga: Brolga, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     """An index, or an artifact of several files, is read by other verbs."""
     two = artifact(registry, InMemoryBlob(b"a", "text/plain"), InMemoryBlob(b"b", "text/plain"))
@@ -164,7 +166,9 @@ def test_pull_rejects_impossible_output_file(brolga: Brolga, tmp_path: Path) -> 
 # --- Garbage collection
 
 
-def test_gc_keeps_stream_with_tag(brolga: Brolga, registry: Embedded, tmp_path: Path) -> None:
+def test_gc_keeps_stream_with_tag(
+    brolga: Brolga, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
     """In a layout, and in the embedded registry's directory. Without a tag it is deleted."""
     source, layout = tmp_path / "source", tmp_path / "layout"
     source.write_bytes(DATA)
@@ -182,7 +186,7 @@ def test_gc_keeps_stream_with_tag(brolga: Brolga, registry: Embedded, tmp_path: 
         assert out.read_bytes() == DATA
 
 
-def test_push_manifest_lists_layer_and_type(brolga: Brolga, registry: Embedded) -> None:
+def test_push_manifest_lists_layer_and_type(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """What a registry's garbage collection goes by: the descriptors of the manifest."""
     name = f"{registry.address}/x:v1"
     fields = json.loads(brolga("layer", "push", "--json", name, "--", "printf", "abc").out)

@@ -9,10 +9,10 @@ from tests.cli_images import push
 
 if TYPE_CHECKING:
     from tests.command import Brolga
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 
-def test_ls_lists_tags(brolga: Brolga, registry: Embedded) -> None:
+def test_ls_lists_tags(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """By themselves, as REPO:TAG, or as one object."""
     repository = f"{registry.address}/a/b"
     for tag in ("v1", "v2"):
@@ -24,7 +24,7 @@ def test_ls_lists_tags(brolga: Brolga, registry: Embedded) -> None:
     assert result == {"repository": repository, "tags": ["v1", "v2"]}
 
 
-def test_ls_omits_digest_tags(brolga: Brolga, registry: Embedded) -> None:
+def test_ls_omits_digest_tags(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """Those of the referrers tag schema, and cosign's: `sha256-…`, `sha256-….sig`."""
     repository = f"{registry.address}/a"
     for tag in ("sha256-1", f"sha512-{64 * 'a'}", f"sha256-{64 * 'a'}.sig", "sha256", "v1"):
@@ -34,7 +34,9 @@ def test_ls_omits_digest_tags(brolga: Brolga, registry: Embedded) -> None:
         assert brolga("ls", flag, repository).out == "sha256\nv1\n"
 
 
-def test_ls_rejects_invalid_or_missing_repository(brolga: Brolga, registry: Embedded) -> None:
+def test_ls_rejects_invalid_or_missing_repository(
+    brolga: Brolga, registry: EmbeddedRegistry
+) -> None:
     """Exit codes 2 and 3."""
     assert brolga("ls", f"{registry.address}/a:v1").code == 2
     outcome = brolga("ls", f"{registry.address}/a")

@@ -12,7 +12,7 @@ from brolga.spec.platform import Platform
 
 if TYPE_CHECKING:
     from tests.command import Brolga
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 
@@ -22,7 +22,7 @@ def sha256(text: str) -> str:
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def test_manifest_prints_exact_bytes(brolga: Brolga, registry: Embedded) -> None:
+def test_manifest_prints_exact_bytes(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """The digest of what is on stdout is the manifest's: no line end is added."""
     name = f"{registry.address}/a:v1"
     digest = push(name, "layer")
@@ -30,7 +30,9 @@ def test_manifest_prints_exact_bytes(brolga: Brolga, registry: Embedded) -> None
     assert (outcome.code, outcome.err, sha256(outcome.out)) == (0, "", digest)
 
 
-def test_manifest_prints_index_or_image_for_platform(brolga: Brolga, registry: Embedded) -> None:
+def test_manifest_prints_index_or_image_for_platform(
+    brolga: Brolga, registry: EmbeddedRegistry
+) -> None:
     """`--platform` chooses; crane prints the index where nothing is chosen."""
     name = f"{registry.address}/a"
     digest = index(name, AMD64, ARM64)
@@ -40,7 +42,7 @@ def test_manifest_prints_index_or_image_for_platform(brolga: Brolga, registry: E
     assert sha256(brolga("manifest", "--platform", "linux/arm64", name).out) == arm
 
 
-def test_manifest_reports_missing_image(brolga: Brolga, registry: Embedded) -> None:
+def test_manifest_reports_missing_image(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """Exit code 3, and nothing on stdout."""
     push(f"{registry.address}/a:v1", "layer")
     outcome = brolga("manifest", f"{registry.address}/a:v2")

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.command import Brolga
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 USAGE = "see brolga mutate --help\n"
 
 
 @pytest.fixture
-def app(registry: Embedded) -> str:
+def app(registry: EmbeddedRegistry) -> str:
     """Push an image that has something of everything."""
     name = f"{registry.address}/app:v1"
     image = (
@@ -89,7 +89,7 @@ def test_mutate_empty_value_removes_field(brolga: Brolga, app: str) -> None:
     assert set(read(app).config.config) == {"Env", "Labels"}
 
 
-def test_mutate_env_uses_upper_case_for_windows(brolga: Brolga, registry: Embedded) -> None:
+def test_mutate_env_uses_upper_case_for_windows(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """Windows does not know names in two spellings; what is there stays."""
     name = f"{registry.address}/app"
     push_image(name, Image.empty(Platform("windows", "amd64")).with_config(Env=["Path=C:"]))
@@ -129,7 +129,7 @@ def test_mutate_of_digest_writes_no_tag(brolga: Brolga, app: str, tag: str) -> N
         assert client.tags(repository) == ["v1"]
 
 
-def test_mutate_repo_pushes_by_digest(brolga: Brolga, app: str, registry: Embedded) -> None:
+def test_mutate_repo_pushes_by_digest(brolga: Brolga, app: str, registry: EmbeddedRegistry) -> None:
     """crane: 'Repository to push the mutated image to. If provided, push by digest'."""
     outcome = brolga("mutate", "-l", "x=y", "--repo", f"{registry.address}/other", app)
     assert outcome.out.startswith(f"{registry.address}/other@sha256:")
@@ -162,7 +162,7 @@ def test_mutate_append_rejects_stdin_twice(brolga: Brolga) -> None:
     assert outcome.err == f"brolga: --append -: stdin can be only one SOURCE; {USAGE}"
 
 
-def test_mutate_index_accepts_only_annotations(brolga: Brolga, registry: Embedded) -> None:
+def test_mutate_index_accepts_only_annotations(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """The error says how to choose an image."""
     name = f"{registry.address}/multi:1"
     index(name, AMD64, ARM64)
@@ -177,7 +177,7 @@ def test_mutate_index_accepts_only_annotations(brolga: Brolga, registry: Embedde
     assert changed.platforms == (AMD64, ARM64)
 
 
-def test_mutate_image_of_index_requires_tag(brolga: Brolga, registry: Embedded) -> None:
+def test_mutate_image_of_index_requires_tag(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """The index's name would stand for one of its images, and the others be lost."""
     name = f"{registry.address}/multi:1"
     digest = index(name, AMD64, ARM64)
@@ -231,13 +231,13 @@ def test_mutate_append_rejects_compressed_layer(brolga: Brolga, tmp_path: Path) 
     assert "is already compressed" in outcome.err
 
 
-def test_mutate_reports_missing_image(brolga: Brolga, registry: Embedded) -> None:
+def test_mutate_reports_missing_image(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """Exit code 3."""
     push(f"{registry.address}/app:v1", "layer")
     assert brolga("mutate", f"{registry.address}/app:v2").code == 3
 
 
-def test_mutate_annotates_artifact(brolga: Brolga, registry: Embedded) -> None:
+def test_mutate_annotates_artifact(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """An artifact has no image config to change."""
     name = f"{registry.address}/app"
     push_image(name, Artifact.of("application/vnd.example"))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tests.command import Brolga
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
     from brolga.images import Tree
     from brolga.spec.reference import Repository
@@ -148,7 +148,7 @@ def test_verb_does_not_overwrite_tag_that_moved(
 
 @pytest.mark.parametrize("tag", ["v2", "new"])
 def test_mutate_overwrites_tag_of_another_name(
-    brolga: Brolga, registry: Embedded, moves: list[str], tag: str
+    brolga: Brolga, registry: EmbeddedRegistry, moves: list[str], tag: str
 ) -> None:
     """A result with another name overwrites that tag, whether it exists or not."""
     name = f"{registry.address}/app:v1"

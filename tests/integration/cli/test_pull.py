@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.command import Brolga
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 
@@ -34,7 +34,7 @@ def tags(path: Path) -> list[list[str] | None]:
 
 
 def test_pull_writes_docker_archive_by_default(
-    brolga: Brolga, registry: Embedded, tmp_path: Path
+    brolga: Brolga, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     """`--format tarball`: each image with its name; by digest it has none."""
     name = f"{registry.address}/a:v1"
@@ -51,7 +51,7 @@ def test_pull_writes_docker_archive_by_default(
     assert tags(path) == [None]
 
 
-def test_pull_writes_layout(brolga: Brolga, registry: Embedded, tmp_path: Path) -> None:
+def test_pull_writes_layout(brolga: Brolga, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     """`--format oci`: by its tag; `--annotate-ref`: by its whole name. It keeps what it has."""
     name = f"{registry.address}/a:v1"
     digest = index(name, AMD64, ARM64)
@@ -64,7 +64,9 @@ def test_pull_writes_layout(brolga: Brolga, registry: Embedded, tmp_path: Path) 
     assert {str(Layout(layout).resolve(tag).digest) for tag in ("v1", name, "mine")} == {digest}
 
 
-def test_pull_chooses_image_of_index(brolga: Brolga, registry: Embedded, tmp_path: Path) -> None:
+def test_pull_chooses_image_of_index(
+    brolga: Brolga, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
     """Of linux/amd64, or as `--platform` says; a layout then gets that one too."""
     name = f"{registry.address}/a:v1"
     index(name, AMD64, ARM64)
@@ -122,7 +124,9 @@ def test_pull_rejects_closed_stdout(
     assert brolga("pull", f"oci:{tmp_path}/none", "-").code == 2
 
 
-def test_pull_reports_missing_image(brolga: Brolga, registry: Embedded, tmp_path: Path) -> None:
+def test_pull_reports_missing_image(
+    brolga: Brolga, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
     """Exit code 3, and no file is created."""
     outcome = brolga("pull", f"{registry.address}/a", f"{tmp_path}/a.tar")
     assert (outcome.code, outcome.out) == (3, "")
@@ -131,7 +135,7 @@ def test_pull_reports_missing_image(brolga: Brolga, registry: Embedded, tmp_path
 
 @pytest.mark.parametrize("place", ["oci", "oci-archive:"])
 def test_pull_rejects_two_images_with_one_name(
-    brolga: Brolga, registry: Embedded, tmp_path: Path, place: str
+    brolga: Brolga, registry: EmbeddedRegistry, tmp_path: Path, place: str
 ) -> None:
     """An error before anything is read; the hint says how to name both."""
     refs = [f"{registry.address}/{name}:1" for name in ("app", "sk")]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.command import Brolga
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 USAGE = "; see brolga push --help\n"
 
@@ -36,7 +36,7 @@ def layout(tmp_path: Path) -> str:
 
 
 def test_push_detects_layout_and_archive(
-    brolga: Brolga, registry: Embedded, layout: str, tmp_path: Path
+    brolga: Brolga, registry: EmbeddedRegistry, layout: str, tmp_path: Path
 ) -> None:
     """`PATH`: crane's two kinds, and each with its prefix."""
     name = f"{registry.address}/app:v1"
@@ -62,7 +62,7 @@ def test_push_detects_layout_and_archive(
 
 
 def test_push_chooses_image_or_pushes_index(
-    brolga: Brolga, registry: Embedded, layout: str
+    brolga: Brolga, registry: EmbeddedRegistry, layout: str
 ) -> None:
     """`--index`: "push a collection of images as a single index" (crane push)."""
     name = f"{registry.address}/app:v1"
@@ -79,7 +79,7 @@ def test_push_chooses_image_or_pushes_index(
 
 
 def test_push_image_refs_writes_file(
-    brolga: Brolga, registry: Embedded, layout: str, tmp_path: Path
+    brolga: Brolga, registry: EmbeddedRegistry, layout: str, tmp_path: Path
 ) -> None:
     """`--image-refs`: a "list of the published image references" (crane push)."""
     name = f"{registry.address}/app:v1"

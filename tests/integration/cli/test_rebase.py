@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.command import Brolga
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 NAME = "org.opencontainers.image.base.name"
 DIGEST = "org.opencontainers.image.base.digest"
@@ -24,7 +24,7 @@ USAGE = "see brolga rebase --help\n"
 
 
 @pytest.fixture
-def bases(registry: Embedded) -> str:
+def bases(registry: EmbeddedRegistry) -> str:
     """Push two bases, `:1` and `:2`."""
     name = f"{registry.address}/base"
     push(f"{name}:1", "old")
@@ -33,7 +33,7 @@ def bases(registry: Embedded) -> str:
 
 
 @pytest.fixture
-def app(registry: Embedded, bases: str) -> str:
+def app(registry: EmbeddedRegistry, bases: str) -> str:
     """Push an image on the first base."""
     name = f"{registry.address}/app:v1"
     with Client() as client:
@@ -80,7 +80,7 @@ def test_rebase_onto_same_base_changes_nothing(brolga: Brolga, app: str, bases: 
 
 
 def test_rebase_finds_old_base_in_its_repository(
-    brolga: Brolga, app: str, bases: str, registry: Embedded
+    brolga: Brolga, app: str, bases: str, registry: EmbeddedRegistry
 ) -> None:
     """Even if the new base has another name."""
     brolga("rebase", app, "--old_base", f"{bases}:1", "--new_base", f"{bases}:1")
@@ -90,7 +90,9 @@ def test_rebase_finds_old_base_in_its_repository(
     assert diff_ids(app)[0] == diff_ids(other)[0]
 
 
-def test_rebase_chooses_base_of_index_by_platform(brolga: Brolga, registry: Embedded) -> None:
+def test_rebase_chooses_base_of_index_by_platform(
+    brolga: Brolga, registry: EmbeddedRegistry
+) -> None:
     """The annotation has the index's digest: what the base's name stands for."""
     base, app = f"{registry.address}/multi:1", f"{registry.address}/app:arm"
     digest = index(base, AMD64, ARM64)
@@ -146,7 +148,7 @@ def test_rebase_rejects_image_on_another_base(brolga: Brolga, app: str, bases: s
     assert read(app).digest == before
 
 
-def test_rebase_rejects_index(brolga: Brolga, registry: Embedded) -> None:
+def test_rebase_rejects_index(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """crane: 'rebasing an index is not yet supported'."""
     name = f"{registry.address}/multi:1"
     push_image(name, ImageIndex.empty())
@@ -155,7 +157,7 @@ def test_rebase_rejects_index(brolga: Brolga, registry: Embedded) -> None:
     assert outcome.err == (f"brolga: {name} is an index: choose one image with --platform; {USAGE}")
 
 
-def test_rebase_chooses_nearest_platform(brolga: Brolga, registry: Embedded) -> None:
+def test_rebase_chooses_nearest_platform(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """A Windows image is rebased for each patch; an index may leave out a variant."""
     for built, offered in (
         (

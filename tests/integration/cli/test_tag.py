@@ -11,10 +11,10 @@ from brolga.client import Client
 
 if TYPE_CHECKING:
     from tests.command import Brolga
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 
-def test_tag_adds_or_moves_tag(brolga: Brolga, registry: Embedded) -> None:
+def test_tag_adds_or_moves_tag(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """`REPO@DIGEST`; the first name stays."""
     repository = f"{registry.address}/a"
     first, second = push(f"{repository}:v1", "layer"), push(f"{repository}:v2", "another")
@@ -34,6 +34,6 @@ def test_tag_rejects_invalid_tag(brolga: Brolga) -> None:
         assert (outcome.code, outcome.out) == (2, "")
 
 
-def test_tag_reports_missing_image(brolga: Brolga, registry: Embedded) -> None:
+def test_tag_reports_missing_image(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """Exit code 3."""
     assert brolga("tag", f"{registry.address}/a", "v1").code == 3

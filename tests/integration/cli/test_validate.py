@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.command import Brolga
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 
 
-def test_validate_passes_valid_image(brolga: Brolga, registry: Embedded) -> None:
+def test_validate_passes_valid_image(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """Crane: `PASS: REF`."""
     name = f"{registry.address}/app:v1"
     push_image(name, Image.empty().append(StreamLayer([tar("a")])))
@@ -33,7 +33,7 @@ def test_validate_passes_valid_image(brolga: Brolga, registry: Embedded) -> None
         assert (outcome.code, outcome.out, outcome.err) == (0, f"PASS: {name}\n", "")
 
 
-def test_validate_prints_json_of_valid_image(brolga: Brolga, registry: Embedded) -> None:
+def test_validate_prints_json_of_valid_image(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """ref, digest, valid, problems."""
     name = f"{registry.address}/app"
     digest = push_image(name, Image.empty().append(StreamLayer([tar("a")])))
@@ -71,7 +71,7 @@ def test_verb_hints_at_copy_if_digest_is_not_computed(brolga: Brolga, tmp_path: 
 
 
 @pytest.fixture
-def broken(registry: Embedded) -> str:
+def broken(registry: EmbeddedRegistry) -> str:
     """Push an image whose layers are not tars, and whose history is short."""
     name = f"{registry.address}/app:v1"
     layers = [StreamLayer([text]) for text in (b"no tar", b"none either")]
@@ -101,7 +101,9 @@ def test_validate_prints_problems_as_json(brolga: Brolga, broken: str) -> None:
     assert set(result["problems"][0]) == {"place", "what"}
 
 
-def test_validate_checks_index_or_image_for_platform(brolga: Brolga, registry: Embedded) -> None:
+def test_validate_checks_index_or_image_for_platform(
+    brolga: Brolga, registry: EmbeddedRegistry
+) -> None:
     """Of an index all that it has is read, with `--platform` that image alone."""
     name = f"{registry.address}/multi"
     index(name, AMD64, ARM64)  # their layers are not tars
@@ -132,6 +134,6 @@ def test_validate_rejects_invalid_arguments(
     assert outcome.err.startswith(f"brolga: {line}")
 
 
-def test_validate_reports_missing_image(brolga: Brolga, registry: Embedded) -> None:
+def test_validate_reports_missing_image(brolga: Brolga, registry: EmbeddedRegistry) -> None:
     """Exit code 3, not 6."""
     assert brolga("validate", "--remote", f"{registry.address}/none").code == 3

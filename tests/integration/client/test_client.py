@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.conftest import Authority, Embedded
+    from tests.conftest import Authority, EmbeddedRegistry
 
 
 def basic(username: str, password: str) -> str:
@@ -56,7 +56,7 @@ class _Locked:
                 peer.answer(401, b"", 'WWW-Authenticate: Basic realm="x"')
 
 
-def test_push_layer_returns_the_descriptor(registry: Embedded) -> None:
+def test_push_layer_returns_the_descriptor(registry: EmbeddedRegistry) -> None:
     """One pass: the blob is there, and the layer's figures exist from then on."""
     layer = StreamLayer([b"data"])
     with Client() as client:
@@ -68,7 +68,7 @@ def test_push_layer_returns_the_descriptor(registry: Embedded) -> None:
     assert registry.uploads("x") == []
 
 
-def test_push_layer_without_a_client(registry: Embedded) -> None:
+def test_push_layer_without_a_client(registry: EmbeddedRegistry) -> None:
     """`brolga.push_layer(repository, layer)`, with a client of its own that it closes."""
     repository = Repository.parse(f"{registry.address}/x")
     layer = brolga.StreamLayer([])
@@ -92,7 +92,7 @@ def test_functions_use_the_credentials_of_the_command(
             call(f"{address}/x")
 
 
-def test_image_keeps_its_connections_open(registry: Embedded) -> None:
+def test_image_keeps_its_connections_open(registry: EmbeddedRegistry) -> None:
     """Its layers are read by connections that are closed when no part of it is left."""
     name = f"{registry.address}/x"
     pushed = brolga.push(name, brolga.Image.empty().append(StreamLayer([b"data"])))
@@ -107,7 +107,7 @@ def test_image_keeps_its_connections_open(registry: Embedded) -> None:
     gc.collect()  # an open socket says so now
 
 
-def test_push_to_a_digest_requires_that_digest(registry: Embedded) -> None:
+def test_push_to_a_digest_requires_that_digest(registry: EmbeddedRegistry) -> None:
     """Another manifest is refused, and one whose digest is not computed yet."""
     empty = brolga.Image.empty()
     right, wrong = f"{registry.address}/x@{empty.digest}", f"{registry.address}/x@sha256:{64 * 'a'}"
@@ -122,7 +122,7 @@ def test_push_to_a_digest_requires_that_digest(registry: Embedded) -> None:
 @pytest.mark.parametrize("part", ["config", "layer"])
 @pytest.mark.parametrize(("tag", "recheck"), [("v2", False), ("v1", True)])
 def test_push_repairs_a_lost_blob(
-    registry: Embedded, part: str, tag: str, *, recheck: bool
+    registry: EmbeddedRegistry, part: str, tag: str, *, recheck: bool
 ) -> None:
     """A second push sends it if the registry refuses the manifest, or with verify_existing."""
     name = f"{registry.address}/x"
@@ -137,7 +137,7 @@ def test_push_repairs_a_lost_blob(
             assert sum(map(len, stream.blocks())) == blob.size
 
 
-def test_push_repairs_an_index_with_a_lost_blob(registry: Embedded) -> None:
+def test_push_repairs_an_index_with_a_lost_blob(registry: EmbeddedRegistry) -> None:
     """What its images refer to is checked as well."""
     name = f"{registry.address}/x"
     with Client() as client:
@@ -151,7 +151,7 @@ def test_push_repairs_an_index_with_a_lost_blob(registry: Embedded) -> None:
         assert client.image(f"{name}:all").config.platform.os == "linux"
 
 
-def test_push_mounts_a_stream_in_a_second_repository(registry: Embedded) -> None:
+def test_push_mounts_a_stream_in_a_second_repository(registry: EmbeddedRegistry) -> None:
     """The bytes cannot be read again, but the registry has them."""
     layer = StreamLayer([b"data"])
     with Client() as client:
@@ -162,7 +162,9 @@ def test_push_mounts_a_stream_in_a_second_repository(registry: Embedded) -> None
         assert client.image(f"{registry.address}/b").digest == image.digest
 
 
-def test_push_of_a_consumed_stream_names_its_repository(registry: Embedded, tmp_path: Path) -> None:
+def test_push_of_a_consumed_stream_names_its_repository(
+    registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
     """No mount leads to another registry, or to a layout."""
     layer = StreamLayer([b"data"])
     image = brolga.Image.empty().append(layer)
@@ -226,7 +228,7 @@ def test_get_names_an_invalid_manifest() -> None:
     assert "push it again" in caught.value.__notes__[0]
 
 
-def test_tag_returns_tag_and_digest(registry: Embedded) -> None:
+def test_tag_returns_tag_and_digest(registry: EmbeddedRegistry) -> None:
     """The new name, by both."""
     with Client() as client:
         pushed = client.push(f"{registry.address}/x:v1", brolga.Image.empty())
@@ -346,7 +348,7 @@ def test_ca_cert_is_trusted(authority: Authority) -> None:
         client.push_layer(f"{address}/x", StreamLayer([]))
 
 
-def test_client_is_thread_safe(registry: Embedded) -> None:
+def test_client_is_thread_safe(registry: EmbeddedRegistry) -> None:
     """Each thread gets the digest of its own layer, and no socket is left open."""
     data = [str(number).encode() * 300_000 for number in range(8)]
     layers = [StreamLayer([piece], threads=1) for piece in data]

@@ -14,7 +14,7 @@ from brolga.images import Artifact, StreamBlob
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.conftest import Embedded
+    from tests.registries import EmbeddedRegistry
 
 DATA = b"some bytes to stream\n" * 1000
 
@@ -22,7 +22,7 @@ DATA = b"some bytes to stream\n" * 1000
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
 @pytest.mark.parametrize("data", [DATA, b"", tar("a")])
 def test_pull_stream_returns_the_bytes_of_push_stream(
-    registry: Embedded, compression: str, data: bytes
+    registry: EmbeddedRegistry, compression: str, data: bytes
 ) -> None:
     """By the tag, and by the name that is returned."""
     name = f"{registry.address}/x:v1"
@@ -41,7 +41,7 @@ def test_pull_stream_returns_the_bytes_of_push_stream(
             assert len(found.read()) == stream.size
 
 
-def test_push_stream_without_a_client(registry: Embedded) -> None:
+def test_push_stream_without_a_client(registry: EmbeddedRegistry) -> None:
     """With the credentials that the command uses."""
     name = f"{registry.address}/x:v1"
     brolga.push_stream(name, StreamLayer(iter([DATA])), artifact_type="application/x")
@@ -49,7 +49,7 @@ def test_push_stream_without_a_client(registry: Embedded) -> None:
         assert client.manifest(name).artifact_type == "application/x"
 
 
-def test_push_stream_keeps_the_tag_if_the_stream_fails(registry: Embedded) -> None:
+def test_push_stream_keeps_the_tag_if_the_stream_fails(registry: EmbeddedRegistry) -> None:
     """The manifest goes last."""
 
     def failing() -> Iterator[bytes]:
@@ -77,7 +77,7 @@ def test_media_type_of_a_stream_is_not_computed_before_its_end() -> None:
     assert blob.descriptor.media_type == "application/vnd.oci.image.layer.v1.tar"
 
 
-def test_pull_stream_rejects_an_artifact_of_two_blobs(registry: Embedded) -> None:
+def test_pull_stream_rejects_an_artifact_of_two_blobs(registry: EmbeddedRegistry) -> None:
     """The error names the verbs that read it."""
     name = f"{registry.address}/x:v1"
     blobs = [StreamBlob(StreamLayer(iter([data]))) for data in (b"a", b"b")]

@@ -41,7 +41,7 @@ from brolga.protocol import (
     UploadStrategy,
     upload_stream,
 )
-from brolga.protocol.upload.body import IdleLimit, check_replayable, wait_for_bytes
+from brolga.protocol.upload.body import SilenceLimit, check_replayable, wait_for_bytes
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.stream.replay import MemoryBuffer, ReplayableBody
@@ -226,7 +226,7 @@ def test_upload_sends_one_patch_if_the_strategy_does_not_split(strategy: UploadS
 
 def test_idle_limit_ends_no_request_without_heartbeats() -> None:
     """An iterable runs in the thread of the upload, so its silence is not noticed."""
-    limit = IdleLimit(lambda: 0.0, 1.0)
+    limit = SilenceLimit(lambda: 0.0, 1.0)
     assert list(limit.watch(tape([ONE, TWO]), 0, ends=True)) == [ONE, TWO]
     assert list(limit.watch(tape([b"", b""]), 0, ends=True)) == []
 
@@ -281,7 +281,7 @@ def test_idle_limit_waits_until_a_reread_source_is_at_the_offset() -> None:
     body = reopened(clock, ONE, 3600, TWO, live=[ONE, TWO])
     wait_for_bytes(body)
     list(body.blocks(body.bytes_read))
-    blocks = IdleLimit(clock, 15.0).watch(body, len(ONE), ends=True)
+    blocks = SilenceLimit(clock, 15.0).watch(body, len(ONE), ends=True)
     assert clock.now_s == 3600
     assert b"".join(blocks) == TWO
 
@@ -291,7 +291,7 @@ def test_idle_limit_ends_no_request_before_all_read_bytes_are_sent() -> None:
     clock = Clock()
     body = reopened(clock, ONE, 3600, TWO, live=[ONE, TWO])
     list(body.blocks(0))
-    blocks = IdleLimit(clock, 15.0).watch(body, 0, ends=True)
+    blocks = SilenceLimit(clock, 15.0).watch(body, 0, ends=True)
     assert b"".join(blocks) == ONE + TWO
 
 
@@ -302,7 +302,7 @@ def test_idle_limit_raises_body_error_if_a_reread_source_fails() -> None:
     )
     list(body.blocks(0))
     with pytest.raises(BodyError) as caught:
-        IdleLimit(Clock(), 15.0).watch(body, 0, ends=True)
+        SilenceLimit(Clock(), 15.0).watch(body, 0, ends=True)
     assert isinstance(caught.value.error, SourceError)
 
 
@@ -431,7 +431,7 @@ def test_upload_ends_patch_sooner_after_an_idle_timeout() -> None:
 def test_idle_limit_keeps_the_limit_if_bytes_were_coming() -> None:
     """A cut between two blocks says nothing of the wait for a body."""
     clock = Clock()
-    limit = IdleLimit(clock, 15.0)
+    limit = SilenceLimit(clock, 15.0)
     blocks = limit.watch(tape(clock.source(ONE, 10, TWO)), 0, ends=True)
     assert b"".join(blocks) == ONE + TWO
     limit.shorten()
@@ -442,7 +442,7 @@ def test_idle_limit_keeps_the_limit_if_bytes_were_coming() -> None:
 def test_idle_limit_has_a_minimum() -> None:
     """A request that failed at once had another reason."""
     clock = Clock()
-    limit = IdleLimit(clock, 15.0)
+    limit = SilenceLimit(clock, 15.0)
     assert list(limit.watch(tape([ONE, b""]), 0, ends=True)) == [ONE, b""]
     limit.shorten()
     blocks = limit.watch(tape(clock.source(ONE, 1, TWO)), 0, ends=True)

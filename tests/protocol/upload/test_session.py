@@ -31,7 +31,6 @@ from brolga.protocol import BodyError, Request, Response, Timeout
 from brolga.protocol.upload.body import Chunk, split_chunks
 from brolga.protocol.upload.session import (
     UploadSession,
-    blob_exists,
     cancel,
     chunk_patch,
     closing_put,
@@ -40,6 +39,7 @@ from brolga.protocol.upload.session import (
     monolithic_put,
     open_session,
     post_blob,
+    query_blob,
     streamed_patch,
     verify_stored,
 )
@@ -276,15 +276,15 @@ OTHER = {"docker-content-digest": str(Digest.of(b"other"))}
 )
 def test_blob_exists_compares_digest_and_size(answer: Answer, there: bool | None) -> None:
     """HEAD of a blob (end-2): a page that answers 200 to everything does not show a blob."""
-    assert play(blob_exists(make_access(), BLOB), (HEAD, answer)) is there
-    assert play(blob_exists(make_access(), BLOB, 2.0), (with_delay(HEAD, 2.0), answer)) is there
+    assert play(query_blob(make_access(), BLOB), (HEAD, answer)) is there
+    assert play(query_blob(make_access(), BLOB, 2.0), (with_delay(HEAD, 2.0), answer)) is there
 
 
 def test_blob_exists_accepts_length_zero_of_the_empty_blob() -> None:
     """A length of 0 is the size of the empty blob, and of nothing else."""
     empty = type(BLOB)(BLOB.media_type, Digest.of(b""), 0)
     found = drive(
-        blob_exists(make_access(), empty), lambda _: Response(200, {"content-length": "0"})
+        query_blob(make_access(), empty), lambda _: Response(200, {"content-length": "0"})
     )
     assert found is True
 

@@ -57,7 +57,7 @@ def remote(told: Told, *, mounts: bool = True, retry: Retry = ONCE) -> RegistryS
     style, way = UploadStrategy(monolithic_max=BLOB.size), make_access(retry=retry)
     transport = cast("Transport", told)
     return RegistryStore(
-        REPOSITORY, lambda: way, transport, strategy=lambda _: style, mounts=mounts
+        REPOSITORY, lambda: way, transport, choose_strategy=lambda _: style, mounts=mounts
     )
 
 

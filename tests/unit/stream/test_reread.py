@@ -213,11 +213,11 @@ def test_pass_hashes_the_bytes_so_far(path: Path) -> None:
     """Asked in the lane of the hash, so that no block is under way in it."""
     from brolga.spec.digest import Digest
 
-    source, lanes, tally = open_source(path, BLOCK_SIZE), WorkerPools(2), ByteCounts()
-    blocks = one_pass(source, codec_for("gzip", None), lanes, tally)
+    source, pools, counts = open_source(path, BLOCK_SIZE), WorkerPools(2), ByteCounts()
+    blocks = one_pass(source, codec_for("gzip", None), pools, counts)
     for block in blocks:
-        if block and tally.read:
-            assert lanes.digest_so_far(tally) == Digest.of(DATA[: tally.read])
+        if block and counts.read:
+            assert pools.digest_so_far(counts) == Digest.of(DATA[: counts.read])
             break
     blocks.close()
     assert not of_passes()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from brolga.errors import SpoolError
-from brolga.stream.spool import Spool, spool_factory
+from brolga.stream.spool import Spool, open_spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -132,10 +132,10 @@ def test_read_at_any_offset(tmp_path: Path) -> None:
 
 def test_spool_factory_follows_choice(tmp_path: Path) -> None:
     """False means no spool, True the system's directory, a path that directory."""
-    assert spool_factory(choice=False) is None
+    assert open_spool(choice=False) is None
     for choice in (True, tmp_path, str(tmp_path)):
-        spool = spool_factory(choice)
+        spool = open_spool(choice)
         assert spool is not None
         spool.close()
     with pytest.raises(SpoolError, match="cannot be made"):
-        spool_factory(tmp_path / "missing")
+        open_spool(tmp_path / "missing")

@@ -2,7 +2,7 @@
 
 A proxy bounds the time between two reads of a body (nginx: `client_body_timeout`, 60 s), but not
 between two requests. So a PATCH begins when there are bytes for it (`wait_for_bytes`), and ends if
-the source is silent for too long (`IdleLimit`). Errors of the source are raised as `BodyError`.
+the source is silent for too long (`SilenceLimit`). Errors of the source are raised as `BodyError`.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def check_replayable(body: Body, start: int, cause: BrolgaError) -> None:
         ) from cause
 
 
-class IdleLimit:
+class SilenceLimit:
     """How long a request stays open while its body gives no bytes.
 
     `clock` returns monotonic seconds. An empty block means that the source is silent; a body

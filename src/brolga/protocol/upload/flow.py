@@ -24,7 +24,7 @@ from brolga.protocol.upload import recovery
 from brolga.protocol.upload.body import (
     Body,
     Chunk,
-    IdleLimit,
+    SilenceLimit,
     check_replayable,
     split_chunks,
     wait_for_bytes,
@@ -45,7 +45,7 @@ from brolga.protocol.upload.machine import (
 from brolga.protocol.upload.session import (
     PATCH_SUCCESS,
     UploadSession,
-    blob_exists,
+    query_blob,
     cancel,
     chunk_patch,
     closing_put,
@@ -83,7 +83,7 @@ class Upload:
         """Begin to count."""
         clock = self.access.registry.clock
         self.budget = RetryBudget(self.retry, clock)
-        self.idle = IdleLimit(clock)
+        self.silence = SilenceLimit(clock)
 
     def run(self) -> Flow[Descriptor]:
         """Go from state to state until the blob is there."""
@@ -170,11 +170,11 @@ class Upload:
             state = self._in_session
             acknowledged = state.acknowledged
             body.retain_from(acknowledged)
-            if not body.ended and (acknowledged == body.bytes_read or self.idle.waits):
+            if not body.ended and (acknowledged == body.bytes_read or self.silence.waits):
                 wait_for_bytes(body)
             if acknowledged >= body.bytes_read:
                 return
-            blocks = self.idle.watch(body, acknowledged, ends=state.strategy.splits)
+            blocks = self.silence.watch(body, acknowledged, ends=state.strategy.splits)
             body.retain_from(None)
             with closing(blocks):  # a failed request keeps no bytes
                 yield from self._patch(streamed_patch(state.session, blocks))
@@ -272,7 +272,7 @@ class Upload:
         self.state = replace(state, unconfirmed=replace(state.unconfirmed, head_done=True))
         delay_s = 0.0
         for attempt in range(1, 1 + min(most, attempts or most)):
-            exists = yield from blob_exists(self.access, descriptor, delay_s)
+            exists = yield from query_blob(self.access, descriptor, delay_s)
             if exists:
                 self._advance(Event.FOUND, descriptor=descriptor)
                 if isinstance(state, InSession):
@@ -325,7 +325,7 @@ class Upload:
                 return
             raise cause
         if recovery.may_be_idle_timeout(error):
-            self.idle.shorten()
+            self.silence.shorten()
         strategy = recovery.adapt(state, error, action)
         if action is Recovery.RESUME:
             queries = state.failed_queries + 1 if isinstance(state, Uncertain) else 0

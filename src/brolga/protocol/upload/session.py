@@ -138,7 +138,7 @@ def get_status(
         return None
 
 
-def blob_exists(access: Access, descriptor: Descriptor, delay_s: float = 0.0) -> Flow[bool | None]:
+def query_blob(access: Access, descriptor: Descriptor, delay_s: float = 0.0) -> Flow[bool | None]:
     """Return whether the registry has a blob of this digest (end-2), or None if it does not say."""
     request = Request("HEAD", access.url(f"blobs/{descriptor.digest}"), delay_s=delay_s)
     try:

@@ -27,7 +27,7 @@ from brolga.stores.archive.entries import (
 from brolga.stores.archive.formats import Images, check_form, check_not_compressed
 from brolga.stream.compression import BLOCK_SIZE
 from brolga.stream.sources import open_source
-from brolga.stream.spool import spool_factory
+from brolga.stream.spool import open_spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +77,7 @@ class ArchiveStream:
 
     def stream_into(self, target: WriteStore) -> Images:
         """Push every blob to `target` while reading; return the images, of `PushedBlob`s."""
-        spool = spool_factory(self._spool)
+        spool = open_spool(self._spool)
         with self._open() as source, closing(open_source(source, BLOCK_SIZE)) as opened:
             blocks = _SourceBlocks(opened)
             receiver = _Receiver(blocks, target, self._form, self._compression, spool, self._limits)

@@ -28,7 +28,7 @@ from brolga.stores.archive.contents import blob_path
 from brolga.stores.archive.docker import MANIFEST, ManifestItem, encode_manifest_json
 from brolga.stores.store import verified_blocks
 from brolga.stream.sources import enlarge_pipe
-from brolga.stream.spool import spool_factory
+from brolga.stream.spool import open_spool
 from brolga.tar.writer import ARCHIVE_END, encode_file_header
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class Writer:
 
     def _spooled(self, blob: Blob) -> Descriptor:
         """Write a blob to a file first, which gives its size."""
-        spool = spool_factory(self._spool)
+        spool = open_spool(self._spool)
         if spool is None:
             raise LayerError(
                 "a tar needs a layer's size before its bytes, and the size of a stream is known "
