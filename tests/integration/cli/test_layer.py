@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.command import Brolga
-    from tests.conftest import Authority, EmbeddedRegistry
+    from tests.conftest import Authority
+    from tests.registries import EmbeddedRegistry
 
 DATA = b"some bytes to stream\n" * 1000
 NOT_KEPT = (

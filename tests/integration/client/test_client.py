@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.conftest import Authority, EmbeddedRegistry
+    from tests.conftest import Authority
+    from tests.registries import EmbeddedRegistry
 
 
 def basic(username: str, password: str) -> str:

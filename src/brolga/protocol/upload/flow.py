@@ -45,7 +45,6 @@ from brolga.protocol.upload.machine import (
 from brolga.protocol.upload.session import (
     PATCH_SUCCESS,
     UploadSession,
-    query_blob,
     cancel,
     chunk_patch,
     closing_put,
@@ -53,6 +52,7 @@ from brolga.protocol.upload.session import (
     get_status,
     monolithic_put,
     open_session,
+    query_blob,
     streamed_patch,
     verify_stored,
 )
