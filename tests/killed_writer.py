@@ -19,8 +19,8 @@ from tests.tars import entry, tar
 
 from brolga.images import Image, ImageIndex
 from brolga.spec.platform import Platform
-from brolga.stores.copy import push
 from brolga.stores.layout import Layout
+from brolga.stores.push import push
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from brolga.images import Image, InMemoryBlob
 from brolga.spec.digest import Digest
 from brolga.spec.manifest import Manifest
 from brolga.stores.archive import Archive, Writer
-from brolga.stores.copy import push
+from brolga.stores.push import push
 from brolga.tar.entries import read_entries
 
 if TYPE_CHECKING:

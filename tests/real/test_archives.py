@@ -19,7 +19,7 @@ from brolga.errors import BrolgaError
 from brolga.protocol import ping
 from brolga.spec.reference import Repository
 from brolga.stores.archive import Archive, open_writer
-from brolga.stores.copy import push as push_into
+from brolga.stores.push import push as push_into
 from brolga.stores.registry import RegistryStore
 from brolga.stores.store import read_tree
 from brolga.stream.replay import MemoryBuffer

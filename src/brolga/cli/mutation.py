@@ -1,18 +1,22 @@
 """Shared by verbs that change an image: how they read it, and name and print the result."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from brolga.cli.local_paths import check_target, print_ref
-from brolga.client import Client
 from brolga.images import ImageIndex, Tree, creation_time
-from brolga.spec.digest import Digest
-from brolga.spec.platform import Platform
-from brolga.spec.reference import Repository
 from brolga.stores.location import ImageRef, LocalRef, is_archive, parse_image_ref
+
+if TYPE_CHECKING:
+    from brolga.client import Client
+    from brolga.spec.digest import Digest
+    from brolga.spec.platform import Platform
+    from brolga.spec.reference import Repository
 
 # image-spec annotations.md, Pre-Defined Annotation Keys.
 BASE_DIGEST: Final = "org.opencontainers.image.base.digest"

@@ -16,9 +16,9 @@ from brolga.spec.mediatypes import UNKNOWN_ARTIFACT
 from brolga.spec.platform import DEFAULT_PLATFORM
 from brolga.spec.reference import Reference, Repository
 from brolga.stores import location
-from brolga.stores.copy import push
+from brolga.stores.copy import Copier
+from brolga.stores.push import push
 from brolga.stores.store import OnePassStore, complete_manifest
-from brolga.stores.sync import Copier
 from brolga.stream.decompression import Limits
 from brolga.transport import Transport
 

@@ -29,9 +29,6 @@ _TOKEN_SERVER: Final = "the token server"  # noqa: S105 - not a secret
 # How a token server without the OAuth2 form responds to a POST.
 _NO_OAUTH2: Final = (400, 404, 405)
 _CLIENT_ID: Final = "brolga"
-# A token is renewed in the last part of its life, which is at most so many seconds.
-_RENEW_FRACTION: Final = 0.2
-_MAX_RENEW_S: Final = 10.0
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _SAME_METHOD: Final = (307, 308)  # the others turn a POST into a GET
 _MAX_REDIRECTS: Final = 5
@@ -128,9 +125,8 @@ class RegistrySession:
             return header
         response = yield from self._get_token(self._bearer, scope, timeout)
         token = parse_token(response.body)
-        renew_s = min(token.lifetime_s * _RENEW_FRACTION, _MAX_RENEW_S)
         header = f"Bearer {token.text}"
-        self._tokens.store(scope, header, now + token.lifetime_s - renew_s, self.clock())
+        self._tokens.store(scope, header, now + token.renewed_after_s, self.clock())
         return header
 
     def handle_challenge(

@@ -31,6 +31,9 @@ _CHALLENGE_PART: Final = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _TOKEN: Final = re.compile(r"[!-~]++")
+# A token is renewed in the last part of its life, which is at most so many seconds.
+_RENEW_FRACTION: Final = 0.2
+_MAX_RENEW_S: Final = 10.0
 
 
 class Token(NamedTuple):
@@ -38,6 +41,11 @@ class Token(NamedTuple):
 
     text: str
     lifetime_s: float
+
+    @property
+    def renewed_after_s(self) -> float:
+        """How long to use the token before a new one is requested."""
+        return self.lifetime_s - min(self.lifetime_s * _RENEW_FRACTION, _MAX_RENEW_S)
 
 
 def parse_challenges(header: str) -> dict[str, dict[str, str]]:

@@ -1,361 +1,175 @@
-"""Pushing an image or an index to a store: in which order, and what at the same time.
-
-All layers of a tree are pushed, `jobs` at a time; then the configs, which the layers complete; then
-the manifests, children before their index. A manifest that the target has is assumed to be
-complete; if what refers to it is refused as incomplete, all blobs are pushed after all, once.
-"""
+"""Copying images from any store to any other: one, or all with their tags and referrers."""
 
 from __future__ import annotations
 
-import queue
-import threading
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
-from brolga.errors import BrolgaError, InvalidManifest, NotComputed, RegistryError, TagConflict
-from brolga.images import BlockStream, Image, InMemoryBlob, StoredBlob
+from brolga.errors import ImageNotFound, InvalidManifest, InvalidReference, excerpt
+from brolga.images import Image, ImageIndex
 from brolga.images.index import is_blob
-from brolga.spec.blob import BlockReader, Rereadable, runs_user_code
-from brolga.spec.mediatypes import NONDISTRIBUTABLE
-from brolga.stores import DEFAULT_JOBS
-from brolga.stores.store import Preannounces, PushedBlob
-from brolga.stream.worker import POLL_INTERVAL_S, Stop, stop_scope
+from brolga.spec.reference import Reference, Repository
+from brolga.stores.names import digest_of
+from brolga.stores.push import push
+from brolga.stores.store import ChecksTags, OnePassStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-    from types import TracebackType
+    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from brolga.images import Tree
-    from brolga.spec.blob import Blob, BlobStream, Block
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
-    from brolga.spec.index import Index
-    from brolga.spec.manifest import Manifest
-    from brolga.stores.store import WriteStore
+    from brolga.spec.platform import Platform
+    from brolga.stores.store import ReadStore, Store, WriteStore
 
 
-_THREAD: Final = "brolga-push"
-_MAX_DEPTH: Final = 16  # indexes within indexes; no tool makes more than two
-# The statuses of a manifest that refers to a missing blob: MANIFEST_BLOB_UNKNOWN with either, and
-# not every registry sends a code.
-_INCOMPLETE: Final = (400, 404)
-# docker-registry 2.8 sends it for a moment as well, if two clients upload the same blob at once.
-_UNKNOWN: Final = "MANIFEST_BLOB_UNKNOWN"
-
-
-def push(  # noqa: PLR0913 - the tree, its target, and what is checked
-    target: WriteStore,
-    tree: Tree,
-    name: str = "",
-    *,
-    jobs: int = DEFAULT_JOBS,
-    verify_existing: bool = False,
-    expected: Digest | None = None,
-) -> Descriptor:
-    """Push an image or an index under `name`, a tag; "" is its digest. Return its descriptor.
-
-    What the target has already is not sent. With `verify_existing`, every blob is checked, also
-    below a manifest that is there. `expected` is what the tag must stand for until the end.
-
-    Raises the first failure, after everything else was stopped; TagConflict.
-    """
-    if expected is None and not verify_existing and _is_up_to_date(target, tree, name):
-        return tree.descriptor
-    if getattr(target, "is_serial", False):
-        jobs = 1
-    documents = _push_blobs_of(target, tree, name, jobs, verify_existing=verify_existing)
-    try:
-        _push_manifests(target, documents, expected)
-    except RegistryError as error:
-        trusted = any(document.exists for document in documents)
-        if error.status not in _INCOMPLETE or not (trusted or _UNKNOWN in error.codes):
-            raise
-        documents = _push_blobs_of(target, tree, name, jobs, verify_existing=True)
-        _push_manifests(target, documents, expected)
-    return tree.descriptor
+_MAX_DEPTH: Final = 16  # referrers of referrers
 
 
 @dataclass(frozen=True)
-class _Document:
-    """A manifest to push under a name. If it `exists` already, so does all below it."""
+class Copier:
+    """Copies images from a source to a target, which is opened when a tree was read.
 
-    tree: Tree
-    name: str
-    exists: bool
-
-    @property
-    def content(self) -> Manifest | Index:
-        """The manifest or index. Raises NotComputed if a layer of it was not read yet."""
-        return self.tree.manifest if isinstance(self.tree, Image) else self.tree.index
-
-
-def _complete_manifests(documents: Iterable[_Document]) -> Iterator[Manifest | Index]:
-    """Yield the manifests that are complete before their streams are read."""
-    for document in documents:
-        with suppress(NotComputed):
-            yield document.content
-
-
-def _is_up_to_date(target: WriteStore, tree: Tree, name: str) -> bool:
-    """Return whether a tag stands for the tree already."""
-    if not name or _subject(tree) is not None:
-        return False
-    try:
-        return target.exists(tree.descriptor, name)
-    except NotComputed:
-        return False
-
-
-def _push_blobs_of(
-    target: WriteStore, tree: Tree, name: str, jobs: int, *, verify_existing: bool
-) -> Sequence[_Document]:
-    """Push all blobs of a tree; return its documents, which can be pushed then, children first."""
-    documents = list(_children_first(target, tree, name, set(), verify_existing=verify_existing))
-    if isinstance(target, Preannounces):
-        target.announce(_complete_manifests(documents))
-    trees = [document.tree for document in documents if not document.exists]
-    images = [tree for tree in trees if isinstance(tree, Image)]
-    _push_blobs(target, (blob for tree in trees for blob in _layers(tree)), jobs)
-    _push_blobs(target, (image.config_blob for image in images), jobs)
-    return documents
-
-
-def _push_manifests(
-    target: WriteStore, documents: Sequence[_Document], expected: Digest | None
-) -> None:
-    for document in documents:
-        content, name = document.content, document.name
-        if document.exists and not name and content.subject is None:
-            continue  # one with a subject is pushed again, to be listed as a referrer
-        if name and expected is not None:
-            _check_unmoved(target, name, expected)
-        target.push_manifest(content, name or str(content.digest))
-
-
-def _check_unmoved(target: WriteStore, tag: str, expected: Digest) -> None:
-    """Raise TagConflict if a tag stands for something else than what was read.
-
-    No registry offers a conditional PUT: between the two requests the tag may still move.
+    `open_target` is called with the repositories that blobs may be mounted from. With `platform`,
+    only that image of an index is copied; with `listing`, what refers to an image as well. `jobs`
+    and `verify_existing` are as in `push`.
     """
-    descriptor = target.find(tag)
-    actual = descriptor and descriptor.digest
-    if actual == expected:
-        return
-    moved = f"moved from {expected} to {actual}" if actual else f"({expected}) was deleted"
-    raise TagConflict(
-        f"the tag {tag} {moved} meanwhile, and was left so",
-        expected=str(expected),
-        actual=str(actual or ""),
-        hint="run it again: it then changes what the tag stands for now" if actual else "",
-    )
 
-
-def _children_first(  # noqa: PLR0913 - a recursion carries what it has seen
-    target: WriteStore,
-    tree: Tree,
-    name: str,
-    seen: set[Digest],
-    depth: int = 0,
-    *,
-    verify_existing: bool,
-) -> Iterator[_Document]:
-    """Yield the documents of a tree, once each, and after what they refer to.
-
-    `seen` has the children so far: if nested indexes list a child many times, the number of visits
-    would grow exponentially. Raises InvalidManifest.
-    """
-    if depth > _MAX_DEPTH:
-        raise InvalidManifest(f"indexes are nested deeper than {_MAX_DEPTH} levels")
-    exists = False
-    if not verify_existing:
-        with suppress(NotComputed):  # a stream that is not read yet
-            exists = target.exists(tree.descriptor)
-    if not exists and not isinstance(tree, Image):
-        for described in tree.index.manifests:
-            if described.digest not in seen and not is_blob(described):
-                seen.add(described.digest)
-                child = tree.child(described)
-                yield from _children_first(
-                    target, child, "", seen, depth + 1, verify_existing=verify_existing
-                )
-    yield _Document(tree, name, exists)
-
-
-def _subject(tree: Tree) -> Descriptor | None:
-    return tree.subject if isinstance(tree, Image) else tree.index.subject
-
-
-def _layers(tree: Tree) -> Iterator[Blob]:
-    """Yield the layers of an image, or the blobs of an index, except for foreign ones."""
-    for layer in tree.layers if isinstance(tree, Image) else tree.blobs:
-        try:
-            media_type = layer.descriptor.media_type
-        except NotComputed:
-            media_type = ""
-        if media_type not in NONDISTRIBUTABLE:
-            yield layer
-
-
-def _distinct(blobs: Iterable[Blob]) -> list[Blob]:
-    """Return each object once, and each digest that is known already once."""
-    distinct: dict[object, Blob] = {}
-    for blob in blobs:
-        try:
-            distinct.setdefault(blob.descriptor.digest, blob)
-        except NotComputed:
-            distinct.setdefault(id(blob), blob)
-    return list(distinct.values())
-
-
-def _push_blobs(target: WriteStore, blobs: Iterable[Blob], jobs: int) -> None:
-    """Push blobs, `jobs` at a time: those that run the user's code in this thread, one by one."""
-    blobs = _distinct(
-        blob for blob in blobs if not (isinstance(blob, PushedBlob) and blob.store is target)
-    )
-    own = [blob for blob in blobs if runs_user_code(blob)]
-    others = [blob for blob in blobs if not runs_user_code(blob)]
-    if jobs == 1 or not others or len(blobs) == 1:
-        for blob in blobs:
-            target.push(blob)
-        return
-    stop = Stop()
-    tasks, own_tasks = (
-        [partial(target.push, _cancellable(blob, stop)) for blob in group]
-        for group in (others, own)
-    )
-    _run_tasks(tasks, own_tasks, max(1, jobs - bool(own)), stop)
-
-
-def _cancellable(blob: Blob, stop: Stop) -> Blob:
-    """Return a blob whose streams raise `_Stopped` before their next block after a request."""
-    if isinstance(blob, InMemoryBlob):
-        return blob
-    if isinstance(blob, StoredBlob):
-        return replace(blob, opener=lambda: BlockStream(_blocks_until(blob, stop)))
-    return _CancellableBlob(blob, stop)
-
-
-def _blocks_until(blob: Blob, stop: Stop) -> Generator[bytes, None, None]:
-    with blob.open() as stream:
-        for block in stream.blocks():
-            _check(stop)
-            yield cast("bytes", block)  # no reader needs more than a buffer
-
-
-def _check(stop: Stop) -> None:
-    if stop.requests:
-        raise _Stopped("given up: another part of the push failed")
-
-
-@dataclass(frozen=True)
-class _CancellableBlob:
-    """A blob that is streamed, and can be cancelled."""
-
-    blob: Blob
-    stop: Stop
-
-    @property
-    def descriptor(self) -> Descriptor:
-        return self.blob.descriptor
-
-    def open(self) -> _CancellableStream:
-        return _CancellableStream(self.blob.open(), self.stop)
-
-
-class _CancellableStream(BlockReader):
-    """A stream that can be cancelled, and reread if its own stream can."""
-
-    def __init__(self, stream: BlobStream, stop: Stop) -> None:
-        self._stream = stream
-        self._stop = stop
-        self._blocks = stream.blocks()
-        self.is_reopenable = False
-        if isinstance(stream, Rereadable):
-            self.is_reopenable, self.reread = stream.is_reopenable, stream.reread
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stream.__exit__(kind, error, traceback)
-
-    def close(self) -> None:
-        self.__exit__(None, None, None)
-
-    def _next(self) -> Block | None:
-        block = self._take_rest() or next(self._blocks, None)
-        _check(self._stop)
-        return block
-
-
-def _run_tasks(
-    tasks: Sequence[Callable[[], object]],
-    own_tasks: Sequence[Callable[[], object]],
-    threads: int,
-    stop: Stop,
-) -> None:
-    """Run `tasks` in threads, and `own_tasks` in this one meanwhile.
-
-    At the first failure ask the threads to stop, wait for them, and raise it. An interrupt while
-    they are waited for asks once more, and waits no longer.
-    """
-    todo: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
-    done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-    for task in tasks:
-        todo.put(task)
-    workers = [
-        threading.Thread(target=_work, args=(todo, done, stop), name=_THREAD, daemon=True)
-        for _ in range(min(threads, len(tasks)))
+    source: ReadStore | OnePassStore
+    open_target: Callable[
+        [Collection[Repository | None]], AbstractContextManager[WriteStore, bool | None]
     ]
-    try:
-        for worker in workers:
-            worker.start()
-        with suppress(_Stopped):  # a thread has failed: its error is the first in `done`
-            for task in own_tasks:
-                if stop.requests:
-                    break
-                task()
-        for _ in tasks:
-            if error := done.get():
-                raise error
-    finally:
-        stop.request()
-        _join(workers, stop)
+    jobs: int
+    platform: Platform | None = None
+    listing: Store | None = None
+    verify_existing: bool = False
+
+    def copy(self, name: str, tag: str, prepare: Callable[[Tree], Tree]) -> Descriptor:
+        """Copy what `prepare` returns for the image or index of a name; return its descriptor."""
+        if isinstance(self.source, OnePassStore):
+            with self.open_target(()) as target:
+                tree = prepare(self._read(self.source.stream_into(target), name))
+                return self._push(target, tree, tag)
+        tree = prepare(self._read(self.source, name))
+        with self.open_target(tree.mount_sources) as target:
+            return self._push(target, tree, tag)
+
+    def copy_all(
+        self, exclude: Container[str] = (), *, keep_names: bool
+    ) -> Iterator[tuple[str, Descriptor | None]]:
+        """Copy each image with a tag; yield it and the descriptor, None for those in `exclude`."""
+        if isinstance(self.source, OnePassStore):
+            with self.open_target(()) as target:
+                images = self.source.stream_into(target)
+                tags = match_tags(images, self.platform, keep_names=keep_names)
+                yield from self._copy_tags(images, target, tags, exclude)
+        elif tags := match_tags(self.source, self.platform, keep_names=keep_names):
+            with self.open_target([self.source.mount_source]) as target:
+                yield from self._copy_tags(self.source, target, tags, exclude)
+
+    def _copy_tags(
+        self,
+        images: ReadStore,
+        target: WriteStore,
+        tags: Mapping[str, str],
+        exclude: Container[str],
+    ) -> Iterator[tuple[str, Descriptor | None]]:
+        for tag, name in tags.items():
+            is_wanted = tag not in exclude
+            yield tag, self._push(target, self._read(images, name), tag) if is_wanted else None
+
+    def _read(self, images: ReadStore, name: str) -> Tree:
+        tree = images.tree(name, self.platform)
+        if self.platform is not None and isinstance(tree, ImageIndex):
+            return tree.image(self.platform)
+        return tree
+
+    def _push(self, target: WriteStore, tree: Tree, tag: str) -> Descriptor:
+        push_tree = partial(push, target, jobs=self.jobs, verify_existing=self.verify_existing)
+        descriptor = push_tree(tree, tag)
+        if self.listing is not None:
+            for referrer in read_referrers(self.listing, tree):
+                push_tree(referrer)
+        return descriptor
 
 
-def _join(workers: Iterable[threading.Thread], stop: Stop) -> None:
-    """Wait for the threads, in slices. If that is interrupted, ask them to stop once more."""
-    try:
-        for worker in workers:
-            while worker.is_alive():
-                worker.join(POLL_INTERVAL_S)
-    except BaseException:
-        stop.request()
-        raise
+def match_tags(store: ReadStore, platform: Platform | None, *, keep_names: bool) -> dict[str, str]:
+    """Return for each tag that a copy of all images makes, the name that has it in `store`.
+
+    `platform` chooses one of several images of one name. If `keep_names`, each name is a tag.
+    """
+    if isinstance(store, ChecksTags):
+        store.check_tags(unique=platform is None)
+    names = store.tags()
+    if keep_names:
+        return {name: name for name in names}
+    return tags_of(names, lambda name: store.tree(name, platform))
 
 
-def _work(
-    todo: queue.SimpleQueue[Callable[[], object]],
-    done: queue.SimpleQueue[BaseException | None],
-    stop: Stop,
-) -> None:
-    """Do tasks while there are any; report how each ended. A failure stops all others."""
-    while not stop.requests and not todo.empty():
-        with suppress(queue.Empty):
-            task = todo.get_nowait()
-            try:
-                with stop_scope(stop):
-                    task()
-            except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
-                done.put(error)
-                stop.request()
-            else:
-                done.put(None)
+def tags_of(names: Iterable[str], tree: Callable[[str], Tree]) -> dict[str, str]:
+    """Return for each tag the name that has it; `tree` reads the image of a name.
+
+    Of a name like `example.com/app:v1` the tag counts. An image that is named by its file or digest
+    has none. Raises InvalidReference for two images with one tag, ImageNotFound for no tag.
+    """
+    names = list(names)
+    name_by_tag: dict[str, str] = {}
+    for name in names:
+        tag = _tag(name)
+        if not tag:
+            continue
+        other = name_by_tag.setdefault(tag, name)
+        if other != name and _identity(tree(other)) != _identity(tree(name)):
+            raise InvalidReference(
+                f"{excerpt(other)} and {excerpt(name)} are two images, and both would get the "
+                f"tag {tag}",
+                hint="copy them one by one",
+            )
+    if names and not name_by_tag:
+        raise ImageNotFound("none of the images has a tag: copy each by its number, as SRC:@0")
+    return name_by_tag
 
 
-class _Stopped(BrolgaError):
-    """Another blob failed: this one is given up."""
+def _tag(name: str) -> str:
+    """Return the tag of a name, "" if it has none. Raises InvalidReference."""
+    if digest_of(name):
+        return ""
+    if not {"/", ":", "@"} & set(name):
+        return "" if name.endswith(".json") else name
+    reference = Reference.parse(name)
+    return "" if reference.tag_is_default else reference.tag or ""
+
+
+def _identity(tree: Tree) -> Digest:
+    """Return what two names of one image have in common: in Docker's form that is the config."""
+    return tree.config_blob.descriptor.digest if isinstance(tree, Image) else tree.digest
+
+
+def read_referrers(source: Store, tree: Tree) -> Iterator[Tree]:
+    """Yield what refers to a tree, to its children, and to its referrers; each once.
+
+    The list of referrers is the registry's word alone. It may name a manifest as its own referrer,
+    or ever more of them: then InvalidManifest is raised.
+    """
+    todo: list[tuple[Tree, int]] = [(tree, 0)]
+    seen = {tree.digest}
+    while todo:
+        subject, depth = todo.pop()
+        if depth > _MAX_DEPTH:
+            raise InvalidManifest(
+                f"{subject.digest} refers to others, or is below others, {depth} deep: "
+                "no more is read"
+            )
+        for descriptor in source.referrers(subject.digest):
+            if descriptor.digest not in seen:
+                seen.add(descriptor.digest)
+                referrer = source.tree(str(descriptor.digest))
+                yield referrer
+                todo.append((referrer, depth + 1))
+        if isinstance(subject, ImageIndex):
+            below = {child.digest: child for child in subject.index.manifests if not is_blob(child)}
+            new = [child for digest, child in below.items() if digest not in seen]
+            seen.update(below)
+            todo += ((subject.child(child), depth + 1) for child in new)

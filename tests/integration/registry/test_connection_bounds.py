@@ -17,7 +17,7 @@ from tests.integration.registry.conftest import Client
 
 from brolga.registry.options import Options
 from brolga.registry.server import running
-from brolga.registry.serving import connection, server
+from brolga.registry.serving import connection_limits, server
 from brolga.registry.serving.connection_limits import HEAD_LIMIT, Connection
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def test_head_below_the_limit_is_accepted(client: Client) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let connections without a request be overdue at once."""
-    monkeypatch.setattr(connection, "IDLE_CONNECTION_S", -1.0)
+    monkeypatch.setattr(connection_limits, "IDLE_CONNECTION_S", -1.0)
     monkeypatch.setattr(server, "_CHECK_S", 0.01)
 
 

@@ -1,8 +1,11 @@
 """`brolga append`: push an image with more layers."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,14 +17,16 @@ from brolga.cli.mutation import BASE_DIGEST, BASE_NAME, check_clock, expected_di
 from brolga.cli.params import split_names
 from brolga.cli.progress import show_progress
 from brolga.cli.source import layer_fields, refuse_compressed, stream_layer
-from brolga.client import Client
 from brolga.images import Image, ImageIndex
-from brolga.spec.digest import Digest
 from brolga.spec.mediatypes import COMPRESSION_BY_LAYER
 from brolga.spec.platform import DEFAULT_PLATFORM, Platform
 from brolga.spec.reference import Reference
 from brolga.stores.location import ImageRef, is_pipe, parse_image_ref
-from brolga.stream.layer import StreamLayer
+
+if TYPE_CHECKING:
+    from brolga.client import Client
+    from brolga.spec.digest import Digest
+    from brolga.stream.layer import StreamLayer
 
 
 @verb(

@@ -1,7 +1,9 @@
 """`brolga copy`: copy an image, an index or all tags of a repository."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -10,10 +12,7 @@ from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import check_source, check_target, print_ref
 from brolga.cli.output import eprint, print_result
-from brolga.client import Client
 from brolga.errors import Denied, ImageNotFound, NotFound
-from brolga.spec.platform import Platform
-from brolga.spec.reference import Repository
 from brolga.stores.location import (
     ImageRef,
     LocalRef,
@@ -21,6 +20,11 @@ from brolga.stores.location import (
     parse_image_ref,
     parse_repository_ref,
 )
+
+if TYPE_CHECKING:
+    from brolga.client import Client
+    from brolga.spec.platform import Platform
+    from brolga.spec.reference import Repository
 
 _NOT_FOUND: Final = (NotFound, ImageNotFound, Denied)  # some registries answer 403, not 404
 

@@ -1,15 +1,19 @@
 """`brolga delete`: delete an image or index, or a tag."""
 
-from typing import Final
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import open_client
-from brolga.client import Client
 from brolga.errors import BrolgaError, NotFound, RegistryError
 from brolga.stores.location import ImageRef, parse_image_ref, with_digest
+
+if TYPE_CHECKING:
+    from brolga.client import Client
 
 # "If tag deletion is disabled, the registry MUST respond with either a `400 Bad Request` or a
 # `405 Method Not Allowed`" (distribution-spec, Deleting tags); others answer 404.

@@ -1,8 +1,10 @@
 """`brolga explain`: explain how brolga would push to a repository."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -12,9 +14,11 @@ from brolga.cli.client_factory import open_client
 from brolga.cli.config_file import choose_upload_style
 from brolga.cli.output import print_lines, print_result
 from brolga.cli.params import format_size
-from brolga.client.explain import Explanation
 from brolga.errors import one_line
 from brolga.spec.reference import Repository
+
+if TYPE_CHECKING:
+    from brolga.client.explain import Explanation
 
 _UNBOUNDED: Final = 1 << 40  # bytes; a registry that accepts so many accepts any number
 

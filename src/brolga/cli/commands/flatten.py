@@ -1,9 +1,11 @@
 """`brolga flatten`: merge the layers of an image into one."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -19,16 +21,18 @@ from brolga.cli.mutation import (
     result_ref,
 )
 from brolga.cli.output import eprint, print_warning
-from brolga.client import Client
 from brolga.errors import InvalidManifest
 from brolga.images import Image, ImageIndex, Tree
 from brolga.images.index import is_blob
-from brolga.spec.descriptor import Descriptor
-from brolga.spec.digest import Digest
 from brolga.spec.mediatypes import IMAGE_CONFIGS
-from brolga.spec.platform import Platform
-from brolga.spec.reference import Repository
 from brolga.stores.location import LocalRef, home_of, parse_image_ref
+
+if TYPE_CHECKING:
+    from brolga.client import Client
+    from brolga.spec.descriptor import Descriptor
+    from brolga.spec.digest import Digest
+    from brolga.spec.platform import Platform
+    from brolga.spec.reference import Repository
 
 _MAX_DEPTH: Final = 16  # indexes within indexes, as when they are pushed
 

@@ -1,7 +1,10 @@
 """`brolga index`: list, append to and filter indexes."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,14 +14,16 @@ from brolga.cli.client_factory import open_client
 from brolga.cli.mutation import expected_digest, get_index, push_and_print, result_ref
 from brolga.cli.output import print_lines, print_result
 from brolga.cli.params import parse_platforms, split_names
-from brolga.client import Client
 from brolga.images import Image, ImageIndex
 from brolga.images.index import is_blob
-from brolga.spec.blob import Blob
-from brolga.spec.descriptor import Descriptor
 from brolga.spec.mediatypes import DOCKER_MANIFEST_LIST, OCI_INDEX
-from brolga.spec.platform import Platform
 from brolga.stores.location import parse_image_ref, with_digest
+
+if TYPE_CHECKING:
+    from brolga.client import Client
+    from brolga.spec.blob import Blob
+    from brolga.spec.descriptor import Descriptor
+    from brolga.spec.platform import Platform
 
 
 @click.group("index", cls=VerbGroup)

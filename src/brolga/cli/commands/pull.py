@@ -1,7 +1,9 @@
 """`brolga pull`: write images to an archive or a layout."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -10,10 +12,12 @@ from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import check_source, check_target, parse_local_ref, print_ref
 from brolga.cli.output import print_result
-from brolga.client import Client
-from brolga.images import Tree
-from brolga.spec.platform import Platform
 from brolga.stores.location import ImageRef, Kind, LocalRef, keeps_layers, parse_image_ref
+
+if TYPE_CHECKING:
+    from brolga.client import Client
+    from brolga.images import Tree
+    from brolga.spec.platform import Platform
 
 _KINDS: Final[dict[str, Kind]] = {"tarball": "docker-archive", "oci": "oci"}
 

@@ -1,6 +1,9 @@
 """`brolga rebase`: put an image on a new base."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,12 +20,14 @@ from brolga.cli.mutation import (
     result_ref,
 )
 from brolga.cli.output import eprint
-from brolga.client import Client
 from brolga.images import Image, ImageIndex
 from brolga.spec.digest import Digest
-from brolga.spec.platform import Platform
 from brolga.spec.reference import Reference
 from brolga.stores.location import ImageRef, parse_image_ref, with_digest
+
+if TYPE_CHECKING:
+    from brolga.client import Client
+    from brolga.spec.platform import Platform
 
 
 @verb(

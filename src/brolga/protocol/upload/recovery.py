@@ -22,7 +22,7 @@ _LENGTH_REQUIRED: Final = (411, 501)
 _GATEWAY_TIMEOUTS: Final = (408, 502, 504)  # a proxy's words for a body that it waited too long for
 _LOST: Final = (404, 410, 416)
 _LOST_CODES: Final = ("BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "RANGE_INVALID", "SIZE_INVALID")
-_MAX_QUERIES: Final = 2  # failed before the last one, if a new session could have all bytes
+_MAX_QUERIES: Final = 2  # that may fail before a session is given up, if all bytes are kept
 
 
 def adapt(state: InSession, error: errors.BrolgaError, recovery: Recovery) -> UploadStrategy:

@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from brolga.registry.serving import connection as module
+from brolga.registry.serving import connection_limits as module
 from brolga.registry.serving.connection_limits import (
     IDLE_CONNECTION_S,
     Connection,

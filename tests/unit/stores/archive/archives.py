@@ -16,7 +16,7 @@ from brolga.spec.config import ImageConfig
 from brolga.spec.digest import Digest
 from brolga.spec.manifest import Manifest
 from brolga.stores.archive import ArchiveStream
-from brolga.stores.copy import push
+from brolga.stores.push import push
 
 if TYPE_CHECKING:
     from brolga.images import Tree

@@ -38,7 +38,7 @@ from brolga.spec.digest import Digest
 from brolga.spec.index import Index
 from brolga.spec.manifest import Manifest
 from brolga.stores.archive import Archive
-from brolga.stores.copy import push
+from brolga.stores.push import push
 from brolga.stores.store import read_tree
 from brolga.stream.layer import LayerStream
 

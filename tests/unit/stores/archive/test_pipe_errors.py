@@ -43,7 +43,7 @@ from brolga.images import Image
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.stores.archive.entries import IgnoredEntry
-from brolga.stores.copy import push
+from brolga.stores.push import push
 
 if TYPE_CHECKING:
     from tests.unit.stores.archive.archives import Member

@@ -29,7 +29,7 @@ from tests.unit.stores.archive.archives import (
 
 from brolga.errors import CorruptBlob, InvalidManifest, SpoolError, SpoolRequired
 from brolga.stores.archive.contents import ArchiveLimits
-from brolga.stores.copy import push
+from brolga.stores.push import push
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -45,7 +45,7 @@ from brolga.images.blobs import BlockStream
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.stores.archive import Archive, Writer, open_writer
-from brolga.stores.copy import push
+from brolga.stores.push import push
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from brolga.images import Image, ImageIndex, InMemoryBlob
 from brolga.images.validate import validate
 from brolga.spec.index import Index
 from brolga.spec.mediatypes import OCI_INDEX, OCI_LAYER
-from brolga.stores.copy import push
 from brolga.stores.layout import GCResult, Layout
 from brolga.stores.layout.files import Files
 from brolga.stores.layout.gc import find_garbage
+from brolga.stores.push import push
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ from brolga.spec.digest import Digest
 from brolga.spec.index import Index
 from brolga.spec.mediatypes import OCI_LAYER
 from brolga.spec.platform import DEFAULT_PLATFORM, Platform
-from brolga.stores.copy import push
 from brolga.stores.layout import Layout
+from brolga.stores.push import push
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:

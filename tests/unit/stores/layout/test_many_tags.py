@@ -13,9 +13,9 @@ from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.json import MAX_SIZE
 from brolga.spec.mediatypes import OCI_INDEX, OCI_MANIFEST
-from brolga.stores.copy import push
 from brolga.stores.layout import Layout
 from brolga.stores.layout.index import LayoutIndex
+from brolga.stores.push import push
 
 if TYPE_CHECKING:
     from pathlib import Path
