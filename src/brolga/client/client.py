@@ -182,7 +182,9 @@ class Client:
         """Return what refers to a manifest, by the API or the tag that replaces it."""
         place = location.parse_image_ref(place)
         store = self._stores.open(place, "referrers")
-        digest = place.digest or store.resolve(place.identifier).digest
+        digest = place.digest
+        if digest is None or store.mount_source is None:  # a layout says that it has no such image
+            digest = store.resolve(place.identifier).digest
         return store.referrers(digest, artifact_type)
 
     # --- Writing

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from brolga.errors import ImageNotFound, InvalidReference
+from brolga.errors import ImageNotFound, InvalidReference, SourceError
 from brolga.spec.reference import Repository
 from brolga.stores import location
 from brolga.stores.store import NullStore, OnePassStore
@@ -98,9 +98,11 @@ class StoreOpener:
                 yield writer
 
     def open_rereadable(self, place: ImageRef, *, compress_layers: bool) -> ReadStore:
-        """Open a place that can be read several times. Raises InvalidReference for a pipe."""
+        """Open a place that can be read several times. Raises InvalidReference, SourceError."""
         store = self.open_source(place, compress_layers=compress_layers)
         if isinstance(store, OnePassStore):
+            if not location.is_pipe(place):
+                raise SourceError("the archive is not a regular file: it cannot be read in place")
             raise InvalidReference(
                 f"{place} is read once, from stdin, and this needs more", hint=_COPY_FIRST
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -314,6 +315,24 @@ def test_copy_raises_source_error_if_an_archive_cannot_be_opened(
         client.copy(f"oci-archive:{tmp_path}", f"oci:{tmp_path}/b:v1")
     with pytest.raises(ImageNotFound, match=r"archive .* does not exist"):
         client.copy(f"oci-archive:{tmp_path}/a.tar", f"oci:{tmp_path}/b:v1")
+
+
+def test_get_raises_source_error_for_a_named_pipe(client: Client, tmp_path: Path) -> None:
+    """A pipe can be read only once, and the layers of an image are read later."""
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(SourceError, match="not a regular file: it cannot be read in place"):
+        client.get(f"docker-archive:{tmp_path}/fifo")
+    with pytest.raises(InvalidReference, match="is read once, from stdin"):
+        client.get("docker-archive:-")
+
+
+def test_referrers_raises_image_not_found_for_a_digest_that_a_layout_lacks(
+    client: Client, tmp_path: Path
+) -> None:
+    """A mistyped digest is an error, not an image without referrers."""
+    client.push(f"oci:{tmp_path}/a:v1", Image.empty())
+    with pytest.raises(ImageNotFound):
+        client.referrers(f"oci:{tmp_path}/a@{OTHER}")
 
 
 def test_push_accepts_a_repository(client: Client) -> None:
