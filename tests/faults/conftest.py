@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import socket
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 import pytest
+from tests.images import digest_of
 
 from brolga.testing.faults import Fault, FaultPlan
 from brolga.testing.registries import PROFILES, Profile
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 30.0
 NAME = "team/app"
-
-
-def digest_of(data: bytes) -> str:
-    """Return a digest, computed without brolga."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
-from tests.faults.conftest import NAME, digest_of
+from tests.faults.conftest import NAME
+from tests.images import digest_of
 
 from brolga.client import Client, TransportOptions, UploadOptions
 from brolga.errors import BrolgaError

@@ -7,7 +7,8 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.faults.conftest import NAME, Raw, arm, digest_of, session_bytes
+from tests.faults.conftest import NAME, Raw, arm, session_bytes
+from tests.images import digest_of
 
 from brolga.testing.faults import (
     Answer,

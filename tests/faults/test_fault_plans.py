@@ -6,7 +6,8 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from tests.faults.conftest import NAME, Raw, arm, digest_of, session_bytes
+from tests.faults.conftest import NAME, Raw, arm, session_bytes
+from tests.images import digest_of
 
 from brolga.registry.server import running
 from brolga.testing.faults import (

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from tests.faults.conftest import NAME, Raw, chunk, digest_of, emulate, session_bytes
+from tests.faults.conftest import NAME, Raw, chunk, emulate, session_bytes
+from tests.images import digest_of
 
 from brolga.registry.server import running
 from brolga.testing.faults import Answer, Cut, FaultPlan

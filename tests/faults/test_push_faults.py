@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.faults.conftest import NAME, Raw, digest_of
+from tests.faults.conftest import NAME, Raw
 from tests.faults.counterparts import as_hosted
 from tests.faults.pushing import AT_ONCE, DATA, EARLY, MIB, MIDDLE, SILENT, SURVIVED, pieces, push
+from tests.images import digest_of
 
 from brolga.client import Client, TransportOptions, UploadOptions
 from brolga.errors import (

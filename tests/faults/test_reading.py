@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.faults.conftest import NAME, Raw, digest_of
+from tests.faults.conftest import NAME, Raw
+from tests.images import digest_of
 
 from brolga.client import Client
 from brolga.errors import NotFound

@@ -6,9 +6,10 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.faults.conftest import NAME, Raw, digest_of
+from tests.faults.conftest import NAME, Raw
 from tests.faults.counterparts import as_hosted, row_of
 from tests.faults.pushing import AT_ONCE, DATA, EARLY, MIDDLE
+from tests.images import digest_of
 
 from brolga.client import Client, UploadOptions
 from brolga.errors import StreamNotReplayable, TransportError

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import json
 import uuid
-from contextlib import closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.images import digest_of
+from tests.registries import request
 
 from brolga.registry.server import running
 
@@ -18,49 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from tests.registries import Reply
+
 IMAGE = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 
-def digest_of(data: bytes, algorithm: str = "sha256") -> str:
-    """Return a digest, computed without brolga."""
-    return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
-
-
 def describe(data: bytes, media_type: str, **more: Any) -> dict[str, Any]:
     """Return a descriptor."""
     return {"mediaType": media_type, "digest": digest_of(data), "size": len(data), **more}
-
-
-@dataclass(frozen=True)
-class Reply:
-    """One answer."""
-
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    @classmethod
-    def read(cls, response: http.client.HTTPResponse) -> Reply:
-        """Read a response to its end."""
-        return cls(response.status, response.headers, response.read())
-
-    @property
-    def location(self) -> str:
-        """Where the answer points."""
-        return str(self.headers["Location"])
-
-    @property
-    def json(self) -> Any:
-        """The body, parsed."""
-        return json.loads(self.body)
-
-    @property
-    def codes(self) -> list[str]:
-        """The code of each error."""
-        return [error["code"] for error in self.json["errors"]]
 
 
 class Client:
@@ -79,10 +45,7 @@ class Client:
     ) -> Reply:
         """Send one request, chunked if the body is in pieces."""
         target = target if target.startswith("/") else f"/v2/{self.name}/{target}"
-        with closing(http.client.HTTPConnection(self.address, timeout=30)) as connection:
-            chunked = not isinstance(body, bytes)
-            connection.request(method, target, body, dict(headers or {}), encode_chunked=chunked)
-            return Reply.read(connection.getresponse())
+        return request(self.address, method, target, body, headers)
 
     def of(self, name: str) -> Client:
         """Return a client for another repository."""

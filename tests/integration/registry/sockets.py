@@ -7,11 +7,13 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tests.integration.registry.conftest import Client, Reply
+from tests.integration.registry.conftest import Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.registries import Reply
 
 
 def ask(

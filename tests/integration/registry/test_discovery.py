@@ -7,7 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.integration.registry.conftest import CONFIG, IMAGE, INDEX, Client, describe, digest_of
+from tests.images import digest_of
+from tests.integration.registry.conftest import CONFIG, IMAGE, INDEX, Client, describe
 
 from brolga.registry.routes import listings
 from brolga.registry.server import running
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.integration.registry.conftest import Reply
+    from tests.registries import Reply
 
 SBOM = "application/vnd.example.sbom"
 

@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.integration.registry.conftest import IMAGE, INDEX, Client, digest_of
+from tests.images import digest_of
+from tests.integration.registry.conftest import IMAGE, INDEX, Client
 
 from brolga.registry.options import Options
 from brolga.registry.server import running

@@ -9,7 +9,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.integration.registry.conftest import IMAGE, INDEX, digest_of
+from tests.images import digest_of
+from tests.integration.registry.conftest import IMAGE, INDEX
 
 if TYPE_CHECKING:
     from tests.integration.registry.conftest import Client

@@ -7,13 +7,12 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.integration.registry.conftest import (
-    Client,
-    digest_of,
-)
+from tests.images import digest_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.integration.registry.conftest import Client
 
 
 ABC = digest_of(b"abcdef")

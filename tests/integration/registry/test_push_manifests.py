@@ -8,15 +8,8 @@ from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.integration.registry.conftest import (
-    CONFIG,
-    IMAGE,
-    INDEX,
-    LAYER,
-    Client,
-    describe,
-    digest_of,
-)
+from tests.images import digest_of
+from tests.integration.registry.conftest import CONFIG, IMAGE, INDEX, LAYER, Client, describe
 
 from brolga.registry.options import Options
 from brolga.registry.routes import manifests

@@ -10,8 +10,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.integration.registry.conftest import Reply
 from tests.integration.registry.sockets import ask, connected, offset, session_file, start, wait_for
+from tests.registries import Reply
 
 from brolga.registry.server import running
 from brolga.registry.storage.repository import Repo

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.integration.registry.conftest import Client, digest_of
+from tests.images import digest_of
+from tests.integration.registry.conftest import Client
 
 from brolga.registry.options import Options
 from brolga.registry.server import running
