@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from types import GeneratorType
-from typing import TYPE_CHECKING, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 import pytest
 
@@ -22,6 +22,7 @@ from brolga.protocol import (
     ping,
     upload_stream,
 )
+from brolga.protocol.http import BlockingCall, ReadBlock
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.reference import Repository
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
 
     from brolga.protocol import Flow, ListFlow, ReadFlow, UploadSession
+    from brolga.protocol.http import Step as FlowStep
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
@@ -89,17 +91,30 @@ def upload_known(
 def drive(flow: Flow[T], answer: Callable[[Request], Answer]) -> T:
     """Run a flow to its end; an exception that `answer` returns is thrown into it."""
     try:
-        request = next(flow)
+        step = next(flow)
         while True:
-            response = answer(request)
-            request = (
-                flow.throw(response) if isinstance(response, BaseException) else flow.send(response)
-            )
+            result = take_step(step, answer)
+            step = flow.throw(result) if isinstance(result, BaseException) else flow.send(result)
     except StopIteration as end:
         result: T = end.value
         return result
     finally:
         flow.close()
+
+
+def take_step(step: FlowStep, answer: Callable[[Request], Answer]) -> object:
+    """Do what a flow asks its driver for; return the result, or the error to throw in."""
+    try:
+        if isinstance(step, BlockingCall):
+            return step.function()
+        if isinstance(step, ReadBlock):
+            return next(step.stream, None)
+    except BaseException as error:  # noqa: BLE001 - thrown into the flow
+        return error
+    response = answer(step)
+    if step.stream_response and isinstance(response, Response) and response.body_stream is None:
+        return replace(response, body_stream=(block for block in (response.body,)))
+    return response
 
 
 @overload
@@ -145,13 +160,13 @@ def with_joined_body(request: Request) -> Request:
     return request
 
 
-def collect(flow: Generator[Request | T, Response, None]) -> Flow[list[T]]:
+def collect(flow: Generator[FlowStep | T, Any, None]) -> Flow[list[T]]:
     """Return the flow whose result is what a flow yields besides its requests."""
     values: list[T] = []
     try:
         step = next(flow)
         while True:
-            if not isinstance(step, Request):
+            if not isinstance(step, Request | BlockingCall | ReadBlock):
                 values.append(step)
                 step = next(flow)
                 continue

@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from brolga.errors import DigestMismatch, ProtocolViolation, TransportError
-from brolga.protocol.http import Flow, Request, Response
+from brolga.protocol.http import Flow, Request, Response, Step, call, read_block
 from brolga.protocol.responses import confirms_blob, raise_for_status, raise_unless_deleted
 from brolga.protocol.retry import RetryBudget
 from brolga.protocol.urls import redact
 from brolga.spec.digest import Digest, hasher
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator
 
     from brolga.protocol.auth import Access
     from brolga.spec.descriptor import Descriptor
 
 # A flow that yields bytes between its requests.
-ReadFlow: TypeAlias = "Generator[Request | bytes, Response, None]"
+ReadFlow: TypeAlias = "Generator[Step | bytes | memoryview, Any, None]"
 
 _CONTENT_RANGE: Final = re.compile(
     r"bytes (?P<start>[0-9]{1,19})-(?:[0-9]{1,19}/(?P<size>[0-9]{1,19}))?"
@@ -56,22 +57,24 @@ def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFl
     """
     state = hasher(digest.algorithm)
     budget = RetryBudget(access.registry.retry, access.registry.clock)
-    offset, last_block, supports_range = 0, b"", True
+    offset, supports_range = 0, True
+    last_block: bytes | memoryview = b""
     while True:
         before, start = offset, offset if supports_range else 0
         headers = {"Range": f"bytes={start}-"} if start else {}
         url, delay_s = access.url(f"blobs/{digest}"), budget.take_delay_s()
         request = Request("GET", url, headers, delay_s=delay_s, stream_response=True)
         response = yield from access.send(request)
-        blocks = response.body_stream or (body for body in (response.body,))
         try:
             end = _end_of_range(request, response, start, size)
             is_part = response.status == HTTPStatus.PARTIAL_CONTENT
-            for block in _skip(blocks, 0 if is_part else offset):
+            known = 0 if is_part else offset  # bytes that were read before
+            while (block := (yield from _next_block(response, known))) is not None:
+                known = 0
                 offset += len(block)
                 if size is not None and offset > size:
                     raise _wrong_size(access, digest, size, "more")
-                state.update(block)
+                yield from call(partial(state.update, block))
                 if last_block:
                     yield last_block
                 last_block = block
@@ -84,7 +87,8 @@ def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFl
             if not budget.record_failure(error, offset, 0):
                 raise
         finally:
-            blocks.close()
+            if response.body_stream is not None:
+                response.body_stream.close()
     if size is not None and offset != size:
         raise _wrong_size(access, digest, size, str(offset))
     _check_digest(access, digest, Digest.from_hasher(state))
@@ -124,12 +128,14 @@ def _check_end(request: Request, offset: int, end: int | None) -> None:
         raise _RangeError(f"the registry gave a part of {redact(request.url)} that ends too early")
 
 
-def _skip(blocks: Iterable[bytes], count: int) -> Iterator[bytes]:
-    """Yield blocks without their first `count` bytes."""
-    for block in blocks:
-        if len(block) > count:
-            yield block[count:] if count else block
-        count = max(0, count - len(block))
+def _next_block(response: Response, skip: int) -> Flow[bytes | memoryview | None]:
+    """Read the next block of a body after its first `skip` bytes; None is the end."""
+    assert response.body_stream is not None  # noqa: S101 - the request asked for it
+    while (block := (yield from read_block(response.body_stream))) is not None:
+        if len(block) > skip:
+            return memoryview(block)[skip:] if skip else block
+        skip -= len(block)
+    return None
 
 
 def _check_digest(access: Access, expected: Digest, actual: Digest) -> None:

@@ -1,15 +1,15 @@
 """The values of a conversation: Request, Response, and Flow, the generator that exchanges them.
 
 A flow yields a `Request` and is sent a `Response`, or a failure (`TransportError`, `BodyError`) is
-thrown into it. It returns its result. The driver (`transport`) does all I/O.
+thrown into it. What blocks or computes for long it yields too. The driver (`transport`) does it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from brolga.protocol.urls import redact
 
@@ -59,6 +59,16 @@ class Request:
         return f"<Request {self.method} {redact(self.url)}>"
 
 
+class BodyStream(Iterator["bytes | memoryview"], Protocol):
+    """The body of a response, read once by `read_block`, and closed in any case.
+
+    It raises TransportError if the connection ends before the body does.
+    """
+
+    def close(self) -> None:
+        """Stop reading. The connection is kept if the body has ended."""
+
+
 @dataclass(frozen=True)
 class Response:
     """One response. Header names are in lower case; the driver may have cut `body` at its limit.
@@ -66,9 +76,6 @@ class Response:
     `sent` counts the bytes of the request's body that were sent. `complete` is False if the
     response came before the end of that body, whatever its status is. `retried` is True if an
     earlier attempt has an unknown outcome: it may have succeeded.
-
-    Iterate `body_stream` once, and close it in any case. It raises TransportError if the
-    connection ends before the body does.
     """
 
     status: int
@@ -78,7 +85,7 @@ class Response:
     sent: int = 0
     complete: bool = True
     retried: bool = False
-    body_stream: Generator[bytes, None, None] | None = field(default=None, repr=False)
+    body_stream: BodyStream | None = field(default=None, repr=False)
 
 
 class BodyError(Exception):
@@ -94,4 +101,32 @@ class BodyError(Exception):
         self.response = response
 
 
-Flow: TypeAlias = Generator[Request, Response, _T]
+@dataclass(frozen=True)
+class BlockingCall:
+    """A call that may block, or compute for long. The driver makes it, and sends its result."""
+
+    function: Callable[[], object]
+
+
+@dataclass(frozen=True)
+class ReadBlock:
+    """The driver sends the next block of a response's body, or None at its end."""
+
+    stream: BodyStream
+
+
+Step: TypeAlias = Request | BlockingCall | ReadBlock
+# A Request is sent a Response.
+Flow: TypeAlias = Generator[Step, Any, _T]
+
+
+def call(function: Callable[[], _T]) -> Flow[_T]:
+    """Call a function that may block, or compute for long."""
+    result: _T = yield BlockingCall(function)
+    return result
+
+
+def read_block(stream: BodyStream) -> Flow[bytes | memoryview | None]:
+    """Read the next block of a response's body; None is its end."""
+    block: bytes | memoryview | None = yield ReadBlock(stream)
+    return block

@@ -20,11 +20,13 @@ from brolga.spec.reference import is_tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from typing import Any
 
     from brolga.protocol.auth import Access
+    from brolga.protocol.http import Step
 
 # A flow that yields pages of names between its requests.
-ListFlow: TypeAlias = "Generator[Request | list[str], Response, None]"
+ListFlow: TypeAlias = "Generator[Step | list[str], Any, None]"
 
 _PAGE: Final = 1000  # names; the most that ECR sends
 _MAX_PAGES: Final = 10_000

@@ -10,13 +10,14 @@ import logging
 import time
 import weakref
 from contextlib import closing
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import httpcore2 as httpcore
 
 from brolga._version import __version__
 from brolga.errors import ProtocolViolation, TransportError
 from brolga.protocol import BodyError, Request, Response, Timeout, redact
+from brolga.protocol.http import BlockingCall, ReadBlock, Step
 from brolga.stream.worker import sleep
 from brolga.transport import request_state, responses
 from brolga.transport.addresses import AddressRefused
@@ -121,25 +122,26 @@ class Transport:
             result: _T = end.value
             return result
 
-    def stream(self, flow: Generator[Request | _A, Response, _T]) -> Generator[_A, None, _T]:
+    def stream(self, flow: Generator[Step | _A, Any, _T]) -> Generator[_A, None, _T]:
         """Drive a flow as `run` does; yield the bytes, or pages of a list, between its requests."""
         try:
             self._pools.check_open()
             item = next(flow)
             while True:
-                if not isinstance(item, Request):
+                if not isinstance(item, Request | BlockingCall | ReadBlock):
                     yield item
                     item = next(flow)
                     continue
                 try:
-                    response = self._send(item)
+                    result = self._take(item)
                 except SecondInterrupt:
                     raise
                 except BaseException as error:  # noqa: BLE001 - the flow handles or re-raises it
                     item = flow.throw(error)
                 else:
                     del item  # its body may be a chunk, and the flow collects the next one
-                    item = flow.send(response)
+                    item = flow.send(result)
+                    del result
         except StopIteration as end:
             result: _T = end.value
             return result
@@ -152,6 +154,13 @@ class Transport:
             raise cause
         finally:
             del cause  # its traceback refers to this frame
+
+    def _take(self, step: Step) -> object:
+        if isinstance(step, BlockingCall):
+            return step.function()
+        if isinstance(step, ReadBlock):
+            return next(step.stream, None)
+        return self._send(step)
 
     def _send(self, request: Request) -> Response:
         """Perform a request after its delay; log it and its response, but no header or body."""

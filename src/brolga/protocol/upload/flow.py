@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import (
@@ -18,6 +19,7 @@ from brolga.errors import (
     TransportError,
     UploadInterrupted,
 )
+from brolga.protocol.http import call
 from brolga.protocol.responses import raise_for_status
 from brolga.protocol.retry import RETRY_LATER_STATUSES, Retry, RetryBudget
 from brolga.protocol.upload import recovery
@@ -171,10 +173,12 @@ class Upload:
             acknowledged = state.acknowledged
             body.retain_from(acknowledged)
             if not body.ended and (acknowledged == body.bytes_read or self.silence.waits):
-                wait_for_bytes(body)
+                yield from call(partial(wait_for_bytes, body))
             if acknowledged >= body.bytes_read:
                 return
-            blocks = self.silence.watch(body, acknowledged, ends=state.strategy.splits)
+            ends = state.strategy.splits
+            watch = partial(self.silence.watch, body, acknowledged, ends=ends)
+            blocks = yield from call(watch)
             body.retain_from(None)
             with closing(blocks):  # a failed request keeps no bytes
                 yield from self._patch(streamed_patch(state.session, blocks))
@@ -185,7 +189,8 @@ class Upload:
         if body.ended and acknowledged == body.bytes_read:
             return None
         body.retain_from(acknowledged)
-        for chunk in split_chunks(body.blocks(acknowledged), size):
+        chunks = split_chunks(body.blocks(acknowledged), size)
+        while chunk := (yield from call(partial(next, chunks, None))):
             state = self._in_session
             if chunk.is_last and state.strategy.final_chunk_in_put:
                 return chunk
