@@ -1,320 +1,285 @@
-"""Connections that notice a response which comes while the body is still being sent.
+"""A request and its response on the stream of a connection, within their timeouts.
 
-`EarlyResponseStream` is a network stream of the HTTP library. Before each write, and while it waits
-to write, it checks for a response. If there is one it raises WriteError, and the library stops
-sending and reads it. Interrupts within a block, or before the response, can be deferred.
+While it sends, a transfer notices a response: then it stops sending. What takes too long fails, a
+body also if its rate is too low. Interrupts within a block, or before the response, can wait.
 """
 
 from __future__ import annotations
 
-import errno
 import math
-import re
 import select
-import socket
-import ssl
 import time
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import httpcore2 as httpcore
-
-from brolga.stream.worker import POLL_INTERVAL_S
-from brolga.transport.addresses import AddressRefused, ReachedHosts, Zone, zone_of
-from brolga.transport.forks import close_in_child
-from brolga.transport.request_state import CURRENT_REQUEST, INTERRUPTS, MIN_RATE
+from brolga.protocol.http import BlockingCall
+from brolga.transport.failures import ConnectionFailure, connection_failure
+from brolga.transport.steps import Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-    from brolga.transport.request_state import RequestState
+    from brolga.spec.blob import Block
+    from brolga.transport.http11 import Exchange
+    from brolga.transport.steps import Steps
+    from brolga.transport.streams import Stream
 
-_READ_SIZE: Final = 1 << 18  # bytes; with the library's 64 KiB a download costs 8 % more CPU
-# Errors of this machine: no descriptors, no memory.
-_LOCAL_ERRNOS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
-_EARLY_SIZE: Final = 1 << 16  # bytes of an early response that are received at a time
-# An interim response (RFC 9110, section 15.2; 101 is final), and how many bytes decide it.
-_INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)")
-_INTERIM_SIZE: Final = len(b"HTTP/1.1 101")
-_HEAD_END: Final = re.compile(rb"\n\r?\n")
-# A vanished peer is noticed after a minute and a half, however long a response may take.
-_OPTIONS: Final = (
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    *(
-        (socket.IPPROTO_TCP, getattr(socket, name), value)
-        for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6))
-        if hasattr(socket, name)
-    ),
-)
+CLEANUP_TIMEOUT_S: Final = 5.0  # for a response whose status does not matter
+MIN_RATE: Final = 1024  # bytes a second
+_BLOCK_SIZE: Final = 1 << 18  # bytes that are received at a time
+_HEAD_SIZE: Final = 1 << 16
 
 
-class PlainStream(httpcore.NetworkStream):
-    """The library's own stream, which does not check for a response.
+class Timeouts(NamedTuple):
+    """The longest waits of a request, in seconds: to connect, to write, for the response.
 
-    `aborted` is whether sending was aborted: only a part of the request was sent.
+    `ignored_stops` is how many stop requests of other threads it does not see.
     """
 
-    def __init__(self, inner: httpcore.NetworkStream) -> None:
-        self.aborted = False
-        self._inner = inner
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Receive at most `max_bytes`, within the time left for the request."""
-        return self._inner.read(max_bytes, CURRENT_REQUEST.get().remaining(timeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send bytes, within the time left for the request."""
-        try:
-            self._inner.write(buffer, CURRENT_REQUEST.get().remaining(timeout))
-        except httpcore.WriteError:
-            self.aborted = True
-            raise
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._inner.close()
-
-    def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
-    ) -> httpcore.NetworkStream:
-        """Return this stream in TLS."""
-        inner = self._inner.start_tls(ssl_context, server_hostname, timeout)
-        # TLS within TLS, through an https proxy: the socket belongs to the outer connection.
-        nested = isinstance(self._inner.get_extra_info("socket"), ssl.SSLSocket)
-        return PlainStream(inner) if nested else EarlyResponseStream(inner)
-
-    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - the library's signature
-        """Return a fact about the stream, for the pool."""
-        if info == "is_readable" and self.aborted:
-            return True  # the pool takes it for expired: half a request may have been sent
-        return self._inner.get_extra_info(info)
+    connect_s: float
+    write_s: float
+    read_s: float
+    ignored_stops: int = 0
 
 
-class _WriteBuffer:
-    """A buffer that is being sent.
+class IncompleteBody(Exception):
+    """A body with a Content-Length failed. It has no clean end, so no response will come."""
 
-    An interrupt can come between any two bytecodes. Only C code appends to `sent_counts`, so it is
-    always right on a plain socket. TLS may lose a count; then `attempts` is one ahead.
+
+class RateMonitor:
+    """The transfer rate of a body, measured over the time that was spent waiting for the peer.
+
+    Each time that a timeout's worth of waiting is over, the rate must have reached `MIN_RATE`.
     """
 
-    __slots__ = ("_view", "attempts", "sent_counts")
+    def __init__(self) -> None:
+        self._waited_s = 0.0
+        self._size = 0
 
-    def __init__(self, buffer: bytes) -> None:
-        self._view = memoryview(buffer)
-        self.sent_counts: list[int] = []  # bytes, for each attempt
-        self.attempts = 0
+    def is_too_slow(self, waited_s: float, size: int, timeout_s: float) -> bool:
+        """Add a wait and the bytes that it brought; return whether the rate is too low."""
+        self._waited_s += waited_s
+        self._size += size
+        if self._waited_s < timeout_s:
+            return False
+        is_slow = self._size < MIN_RATE * self._waited_s
+        self._waited_s, self._size = 0.0, 0
+        return is_slow
 
-    @property
-    def remaining(self) -> memoryview:
-        return self._view[sum(self.sent_counts) :]
+
+class Outgoing:
+    """Buffers that are being sent.
+
+    An interrupt can come between any two bytecodes. Only C code appends to `_counts`, so it is
+    always right on a plain socket. TLS may lose a count; then `_attempts` is one ahead.
+    """
+
+    def __init__(self, buffers: Sequence[Block]) -> None:
+        self._buffers = [memoryview(buffer) for buffer in buffers]
+        self._counts: list[int] = []  # bytes, for each attempt
+        self._attempts = 0
 
     @property
     def is_count_known(self) -> bool:
-        return self.attempts == len(self.sent_counts)
+        """Whether it is known how many bytes were sent."""
+        return self._attempts == len(self._counts)
+
+    def rest(self) -> list[memoryview]:
+        """Return what was not sent yet."""
+        sent = sum(self._counts)
+        rest = []
+        for buffer in self._buffers:
+            if sent < len(buffer):
+                rest.append(buffer[sent:])
+            sent = max(0, sent - len(buffer))
+        return rest
+
+    def send(self, stream: Stream, buffers: list[memoryview]) -> int:
+        """Send as many bytes as the socket takes; return their number."""
+        self._attempts += 1
+        try:
+            # Like `append(send(buffers))`, but in one call of C: no interrupt can lose the count.
+            self._counts.extend(map(stream.send, (buffers,)))
+        except BlockingIOError:
+            self._counts.append(0)
+        return self._counts[-1]
 
 
-class EarlyResponseStream(PlainStream):
-    """A connection that notices a response which comes while it is still sending."""
+class Transfer:
+    """An exchange over a stream. `exchange.error` is set if the body failed, or was interrupted."""
 
-    def __init__(self, inner: httpcore.NetworkStream) -> None:
-        super().__init__(inner)
-        self._socket: socket.socket = inner.get_extra_info("socket")
-        close_in_child(self._socket)
-        self._poll = select.poll()
-        self._early = b""
+    def __init__(self, stream: Stream, exchange: Exchange, timeouts: Timeouts) -> None:
+        self.stream = stream
+        self.exchange = exchange
+        self.timeouts = timeouts
+        self._received: list[bytes] = []  # not seen by the exchange yet
         self._receive_error: OSError | None = None
+        self._rate = RateMonitor()
+        self._error_deadline = math.inf
 
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Receive up to `_READ_SIZE` bytes; h11 accepts more than `max_bytes`."""
-        if self._early:
-            early, self._early = self._early, b""
-            return early
-        if self._receive_error is not None:
-            raise httpcore.ReadError(self._receive_error) from self._receive_error
-        state = CURRENT_REQUEST.get()
-        received: list[bytes] = []
-        while not received:
-            try:
-                self._receive(received, max(max_bytes, _READ_SIZE), state, timeout)
-            except INTERRUPTS as interrupt:
-                if not state.defer_interrupt(interrupt):
-                    raise
-            except (OSError, httpcore.WriteError) as error:
-                raise httpcore.ReadError(error) from error
-        return received[0]
+    # --- The request
 
-    def _receive(
-        self, received: list[bytes], size: int, state: RequestState, timeout: float | None
-    ) -> None:
-        seconds = state.remaining_for_head(timeout)
-        events = select.POLLIN
-        while seconds is None or seconds > 0:
-            self._socket.settimeout(0)
-            try:
-                # Like `append(recv(size))`, but in one call of C: no interrupt can lose the bytes.
-                received.extend(map(self._socket.recv, (size,)))
-            except (BlockingIOError, ssl.SSLWantReadError):
-                events = select.POLLIN
-            except ssl.SSLWantWriteError:
-                events = select.POLLOUT
-            if received:
-                return
-            began = time.monotonic()
-            if not self._wait(events, seconds):
+    def run(self) -> Steps[None]:
+        """Send the request, and receive the head of the response.
+
+        Raises ConnectionFailure, IncompleteBody.
+        """
+        if (yield from self._send((self.exchange.head,))) and (yield from self._send_body()):
+            self.exchange.note_end()
+        yield from self._receive_head()
+
+    def _send_body(self) -> Steps[bool]:
+        """Send the body; return whether all of it was sent, up to its end."""
+        exchange = self.exchange
+        while (block := (yield from self._next_block())) is not None:
+            if not (yield from self._send(exchange.frame(block))):
+                return False
+            exchange.note_block(len(block))
+            if exchange.error is not None:
                 break
-            if seconds is not None:
-                seconds -= time.monotonic() - began
-        raise httpcore.ReadTimeout("timed out")
+        if exchange.error is not None and exchange.is_streamed and not exchange.is_chunked:
+            raise IncompleteBody
+        end = exchange.end()
+        return not end or (yield from self._send(end))
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send all of `buffer`. Raises WriteError as soon as there is a response."""
-        pending = _WriteBuffer(buffer)
-        state = CURRENT_REQUEST.get()
-        if buffer:
-            state.begin_write()
-        while True:
-            try:
-                return self._send_rest(pending, state, timeout)
-            except INTERRUPTS as interrupt:
-                if not pending.is_count_known or not state.defer_interrupt(interrupt):
-                    raise
-            except httpcore.WriteError:
-                # A request without a body ends with an empty write, after all of it was sent.
-                self.aborted = bool(pending.remaining)
-                raise
-
-    def _send_rest(self, pending: _WriteBuffer, state: RequestState, timeout: float | None) -> None:
-        self._check_early_response()
-        left = pending.remaining
-        while left:
-            began = time.monotonic()
-            events = self._wait(select.POLLIN | select.POLLOUT, state.remaining(timeout))
-            waited = time.monotonic() - began
-            if not events or state.is_overdue:
-                raise httpcore.WriteTimeout(f"nothing could be sent for {timeout} s")
-            if events & ~select.POLLOUT:
-                self._check_early_response()
-            if events & select.POLLOUT:
-                self._send(left, pending)
-                left = left[pending.sent_counts[-1] :]
-                if state.rate.is_too_slow(waited, pending.sent_counts[-1], timeout):
-                    raise httpcore.WriteTimeout(f"less than {MIN_RATE} bytes a second were taken")
-
-    def _wait(self, events: int, timeout: float | None) -> int:
-        """Return the events that came within `timeout` seconds, errors included, or 0.
-
-        It waits in slices, to notice a signal just before the wait, a stop request (it raises
-        KeyboardInterrupt) and a `close` by another thread (WriteError).
-        """
-        state = CURRENT_REQUEST.get()
-        end = math.inf if timeout is None else time.monotonic() + timeout
-        while True:
-            state.check_stop()
-            number = self._socket.fileno()
-            if number < 0:
-                raise httpcore.WriteError("the connection was closed here")
-            self._poll.register(number, events)
-            left = min(POLL_INTERVAL_S, max(0.0, end - time.monotonic()))
-            if ready := self._poll.poll(1000 * left):
-                return ready[0][1]
-            if time.monotonic() >= end:
-                return 0
-
-    def _check_early_response(self) -> None:
-        """Raise WriteError if the registry has responded or hung up."""
-        if not self._wait(select.POLLIN, 0):
-            return
-        self._socket.settimeout(0)
+    def _next_block(self) -> Steps[Block | None]:
+        """Return the next block of the body, None at its end, or if it has failed."""
+        exchange = self.exchange
+        if not exchange.is_streamed:
+            return next(exchange.blocks, None)
         try:
-            data = self._socket.recv(_EARLY_SIZE)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return  # a record of TLS itself, such as a session ticket
-        except OSError as error:
-            self._receive_error, data = error, b""  # `read` raises it
-        self._early = _without_interim(self._early + data)
-        if not data or _is_final(self._early):
-            raise httpcore.WriteError("the registry answered before the end of the request")
-
-    def _send(self, left: memoryview, pending: _WriteBuffer) -> None:
-        self._socket.settimeout(0)
-        pending.attempts += 1
-        try:
-            # Like `append(send(left))`, but in one call of C: no interrupt can lose the count.
-            pending.sent_counts.extend(map(self._socket.send, (left,)))
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            pending.sent_counts.append(0)
-        except OSError as error:
-            raise httpcore.WriteError(str(error)) from error
-
-
-def _without_interim(early: bytes) -> bytes:
-    """Remove complete interim responses (RFC 9110, section 15.2)."""
-    while _INTERIM.match(early) and (end := _HEAD_END.search(early)):
-        early = early[end.end() :]
-    return early
-
-
-def _is_final(early: bytes) -> bool:
-    """Return whether data begins a final response; False if it is interim or too short."""
-    if _INTERIM.match(early):
-        return len(early) > _EARLY_SIZE  # an interim response without an end
-    return len(early) >= _INTERIM_SIZE
-
-
-class NetworkBackend(httpcore.NetworkBackend):
-    """httpcore's backend, with an `EarlyResponseStream` around each connection.
-
-    `hosts` records the zone of each host. A connection beyond the zone `limit` is refused.
-    """
-
-    def __init__(self, hosts: ReachedHosts | None = None, *, limit: Zone = Zone.LINK_LOCAL) -> None:
-        self._inner = httpcore.SyncBackend()
-        self._hosts = hosts
-        self._limit = limit
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.NetworkStream:
-        """Connect. Raises ConnectError, ConnectTimeout of the library, AddressRefused.
-
-        Raises OSError if this machine lacks descriptors or memory: the registry is not at fault.
-        """
-        CURRENT_REQUEST.get().is_new_connection = True
-        options = [*_OPTIONS, *(socket_options or ())]
-        try:
-            stream = self._inner.connect_tcp(host, port, timeout, local_address, options)
-        except UnicodeError as error:  # an invalid DNS name, which the library does not check
-            raise httpcore.ConnectError(error) from error
-        except httpcore.ConnectError as error:
-            # The library keeps what it caught as its error's argument.
-            for cause in error.args:
-                if isinstance(cause, OSError) and cause.errno in _LOCAL_ERRNOS:
-                    raise cause from None
+            block: Block | None = yield BlockingCall(partial(next, exchange.blocks, None))
+        except GeneratorExit:
             raise
-        if self._hosts is not None:
-            try:
-                self._check_address(host, stream, self._hosts)
-            except BaseException:
-                stream.close()
-                raise
-        return EarlyResponseStream(stream)
+        except BaseException as error:  # noqa: BLE001 - the driver raises it, after the response
+            exchange.error = error
+            return None
+        return block
 
-    def _check_address(
-        self, host: str, stream: httpcore.NetworkStream, hosts: ReachedHosts
-    ) -> None:
-        """Record the zone of a new connection. Raises AddressRefused if it is beyond the limit."""
+    def _send(self, buffers: Sequence[Block]) -> Steps[bool]:
+        """Send buffers; return False as soon as the registry has answered or hung up."""
+        outgoing = Outgoing(buffers)
+        while True:
+            try:
+                return (yield from self._send_rest(outgoing))
+            except BaseException as interrupt:
+                if not outgoing.is_count_known or not self.exchange.defer(interrupt):
+                    raise
+
+    def _send_rest(self, outgoing: Outgoing) -> Steps[bool]:
+        if (yield from self._has_answer()):
+            return False
+        rest = outgoing.rest()
+        while rest:
+            try:
+                count = outgoing.send(self.stream, rest)
+            except OSError:
+                return False  # a response may have come before
+            if not (rest := outgoing.rest() if count else rest):
+                break
+            began = time.monotonic()
+            ready = yield from self._wait(select.POLLIN | select.POLLOUT, self.timeouts.write_s)
+            waited_s = time.monotonic() - began
+            if not ready or time.monotonic() >= self._deadline():
+                raise ConnectionFailure("timeout", "the registry takes no more bytes")
+            if self._rate.is_too_slow(waited_s, count, self.timeouts.write_s):
+                text = f"less than {MIN_RATE} bytes a second were taken"
+                raise ConnectionFailure("timeout", "the registry takes no more bytes", text)
+            if ready & ~select.POLLOUT and (yield from self._has_answer()):
+                return False
+        return True
+
+    def _has_answer(self) -> Steps[bool]:
+        """Return whether the registry has answered or hung up, if something has come."""
+        if not (yield from self._wait(select.POLLIN, 0)):
+            return False
         try:
-            address = stream.get_extra_info("server_addr")[0]
-        except OSError as error:  # the peer hung up at once
-            raise httpcore.ConnectError(error) from error
-        zone = zone_of(address)
-        if zone > self._limit:
-            raise AddressRefused(address)
-        hosts.add(host, zone)
+            self._receive()
+        except OSError as error:
+            self._receive_error = error
+            return True
+        return bool(self.exchange.status)
+
+    # --- The response
+
+    def _receive_head(self) -> Steps[None]:
+        """Receive the head of the response, interim responses included, within its timeout."""
+        end = time.monotonic() + self.timeouts.read_s
+        while not self.exchange.status:
+            if self._receive_error is not None:
+                raise connection_failure(self._receive_error) from self._receive_error
+            if time.monotonic() >= min(end, self._deadline()):
+                raise ConnectionFailure("timeout", "no answer in time", "timed out")
+            try:
+                if not self._receive():
+                    yield from self._wait(self.stream.events, end - time.monotonic())
+            except OSError as error:
+                self._receive_error = error
+            except BaseException as interrupt:
+                if not self.exchange.defer(interrupt):
+                    raise
+        self._rate = RateMonitor()
+
+    def _receive(self) -> bool:
+        """Receive bytes of a head, and give them to the exchange; return whether any came."""
+        try:
+            # Like `append(recv(size))`, but in one call of C: no interrupt can lose the bytes.
+            self._received.extend(map(self.stream.recv, (_HEAD_SIZE,)))
+        except BlockingIOError:
+            return False  # perhaps a record of TLS itself, such as a session ticket
+        while self._received:
+            self.exchange.receive(self._received.pop(0))
+        return True
+
+    def receive_block(self) -> Steps[Block | None]:
+        """Return the next block of the response's body, None at its end."""
+        exchange = self.exchange
+        while True:
+            if not exchange.is_direct:
+                if (data := exchange.take_data()) is None or data:
+                    return data
+            elif not exchange.left:
+                return None
+            is_direct = exchange.is_direct
+            buffer = memoryview(bytearray(min(_BLOCK_SIZE, exchange.left or _HEAD_SIZE)))
+            count = yield from self._receive_into(buffer)
+            if is_direct:
+                exchange.note_received(count)
+                return buffer[:count]
+            exchange.receive(bytes(buffer[:count]))
+
+    def _receive_into(self, buffer: memoryview) -> Steps[int]:
+        seconds, began = self.timeouts.read_s, time.monotonic()
+        count = self._try_receive_into(buffer)
+        while count is None:
+            if not (yield from self._wait(self.stream.events, seconds)):
+                raise ConnectionFailure("timeout", "no answer in time", "timed out")
+            count = self._try_receive_into(buffer)
+        if self._rate.is_too_slow(time.monotonic() - began, count, seconds):
+            text = f"less than {MIN_RATE} bytes a second came"
+            raise ConnectionFailure("timeout", "no answer in time", text)
+        return count
+
+    def _try_receive_into(self, buffer: memoryview) -> int | None:
+        """Receive into a buffer; return the number of bytes, or None if none have come yet."""
+        try:
+            return self.stream.recv_into(buffer)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise connection_failure(error) from error
+
+    # --- Waiting
+
+    def _deadline(self) -> float:
+        """Return when the time of a request whose body failed is over, or infinity."""
+        if self.exchange.error is not None and self._error_deadline == math.inf:
+            self._error_deadline = time.monotonic() + CLEANUP_TIMEOUT_S
+        return self._error_deadline
+
+    def _wait(self, events: int, seconds: float) -> Steps[int]:
+        """Return the events that came within `seconds`, or in the time that is left, or 0."""
+        left = max(0.0, min(seconds, self._deadline() - time.monotonic()))
+        stops = max(self.timeouts.ignored_stops, int(self.exchange.error is not None))
+        ready = yield Wait((self.stream.socket,), events, left, stops)
+        return sum(ready.values())

@@ -1,46 +1,29 @@
-"""The blocking driver: performs the requests of a flow over real connections.
-
-Connections come from httpcore's pools. Below them `connection` notices a response that comes while
-the body is still being sent. A body is never sent twice.
-"""
+"""The blocking driver: performs the steps of a flow in the thread that runs it."""
 
 from __future__ import annotations
 
 import logging
 import time
 import weakref
-from contextlib import closing
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-import httpcore2 as httpcore
-
-from brolga._version import __version__
-from brolga.errors import ProtocolViolation, TransportError
-from brolga.protocol import BodyError, Request, Response, Timeout, redact
-from brolga.protocol.http import BlockingCall, ReadBlock, Step
+from brolga.protocol import BodyError, Request, Response, redact
+from brolga.protocol.http import BlockingCall, ReadBlock
 from brolga.stream.worker import sleep
-from brolga.transport import request_state, responses
-from brolga.transport.addresses import AddressRefused
-from brolga.transport.pools import PooledRoute, Pools
-from brolga.transport.proxy import CHECK_PROXY, InvalidProxy, read_environment
-from brolga.transport.request_state import INTERRUPTS, RequestState, SecondInterrupt
-from brolga.transport.tls import CERTS_DIRS, TLSConfig
+from brolga.transport.requests import Requests, SecondInterrupt
+from brolga.transport.steps import perform
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
-    from os import PathLike
+    from collections.abc import Callable, Generator, Iterator
 
     from brolga.protocol import Flow
+    from brolga.protocol.http import Step
 
 _T = TypeVar("_T")
 _A = TypeVar("_A")
 
 _LOG: Final = logging.getLogger("brolga.transport")
-_USER_AGENT: Final = f"brolga/{__version__}"
-_LONG: Final = 15  # times the default: the registry moves a whole blob before it responds
-_MAX_TIMEOUT_S: Final = 86400.0  # the operating system's waits take a little more
-_STREAMED_STATUSES: Final = (200, 206)
-_PROXY_AUTHENTICATION: Final = 407
 
 
 class Transport:
@@ -61,32 +44,9 @@ class Transport:
     of up to a day, or a key has no certificate.
     """
 
-    def __init__(  # noqa: PLR0913 - each is an independent option
-        self,
-        *,
-        insecure: bool = False,
-        ca_cert: str | PathLike[str] | None = None,
-        client_cert: str | PathLike[str] | None = None,
-        client_key: str | PathLike[str] | None = None,
-        certs_dirs: Iterable[str | PathLike[str]] = CERTS_DIRS,
-        timeout_s: float = 60.0,
-        keepalive: int = 8,
-        on_warning: Callable[[str, str], None] | None = None,
-        pause: Callable[[float], None] = sleep,
-    ) -> None:
-        if not 0 < timeout_s <= _MAX_TIMEOUT_S:
-            raise ValueError(f"a timeout is a time of up to a day, not {timeout_s} s")
-        self._timeout_s = timeout_s
-        self._warnings = responses.Warnings(on_warning or (lambda _host, _text: None))
+    def __init__(self, *, pause: Callable[[float], None] = sleep, **options: Any) -> None:  # noqa: ANN401 - those of `Requests`, which checks them
         self._pause = pause
-        tls = TLSConfig(
-            insecure=insecure,
-            ca_cert=ca_cert,
-            client_cert=client_cert,
-            client_key=client_key,
-            certs_dirs=certs_dirs,
-        )
-        self._pools = Pools(tls=tls, proxies=read_environment(), keepalive=keepalive)
+        self._requests = Requests(**options)
 
     def __enter__(self) -> Self:
         """Return the transport itself."""
@@ -98,11 +58,11 @@ class Transport:
 
     def close(self) -> None:
         """Close every connection. The transport cannot be used any more."""
-        self._pools.close()
+        self._requests.pool.close()
 
     def close_when_dropped(self) -> None:
         """Close every connection when this transport is collected, or Python ends."""
-        weakref.finalize(self, self._pools.close)
+        weakref.finalize(self, self._requests.pool.close)
 
     def run(self, flow: Flow[_T]) -> _T:
         """Drive a flow to its end; return its result.
@@ -125,7 +85,7 @@ class Transport:
     def stream(self, flow: Generator[Step | _A, Any, _T]) -> Generator[_A, None, _T]:
         """Drive a flow as `run` does; yield the bytes, or pages of a list, between its requests."""
         try:
-            self._pools.check_open()
+            self._requests.pool.check_open()
             item = next(flow)
             while True:
                 if not isinstance(item, Request | BlockingCall | ReadBlock):
@@ -143,8 +103,8 @@ class Transport:
                     item = flow.send(result)
                     del result
         except StopIteration as end:
-            result: _T = end.value
-            return result
+            value: _T = end.value
+            return value
         except (BodyError, SecondInterrupt) as wrapper:
             cause = wrapper.error
         finally:
@@ -160,107 +120,28 @@ class Transport:
             return step.function()
         if isinstance(step, ReadBlock):
             return next(step.stream, None)
-        return self._send(step)
+        if step.delay_s > 0:
+            self._pause(step.delay_s)
+        with logged(step) as responses:
+            responses.append(perform(self._requests.perform(step)))
+        return responses[0]
 
-    def _send(self, request: Request) -> Response:
-        """Perform a request after its delay; log it and its response, but no header or body."""
-        if request.delay_s > 0:
-            self._pause(request.delay_s)
-        if not _LOG.isEnabledFor(logging.DEBUG):
-            return self._perform(request)
-        name = f"{request.method} {redact(request.url)}"
-        _LOG.debug("%s", name)
-        began = time.monotonic()
-        try:
-            response = self._perform(request)
-        except BaseException as error:
-            ms = 1000 * (time.monotonic() - began)
-            _LOG.debug("%s: %s after %.0f ms", name, type(error).__name__, ms)
-            raise
+
+@contextmanager
+def logged(request: Request) -> Iterator[list[Response]]:
+    """Log a request and its response, which goes into the list, but no header or body."""
+    name = f"{request.method} {redact(request.url)}"
+    _LOG.debug("%s", name)
+    began = time.monotonic()
+    responses: list[Response] = []
+    try:
+        yield responses
+    except BaseException as error:
         ms = 1000 * (time.monotonic() - began)
-        body = "a streamed body" if response.body_stream else f"{len(response.body)} bytes received"
-        status, sent = response.status, response.sent
-        _LOG.debug("%s: %d, %d bytes sent, %s, %.0f ms", name, status, sent, body, ms)
-        return response
-
-    def _perform(self, request: Request) -> Response:
-        route = self._find_route(request)
-        state = RequestState(request.body, request.method, request.size)
-        state.is_cleanup = request.timeout is Timeout.SHORT
-        state.description = f"{request.method} to {route.authority}"
-        if route.proxy:
-            state.description += f" by the proxy {route.proxy}"
-            state.hint = CHECK_PROXY
-        try:
-            with request_state.request_scope(state):
-                response = self._exchange(request, route, state)
-        except (*responses.HTTP_ERRORS, request_state.IncompleteBody) as error:
-            state.raise_body_error(None)
-            raise responses.transport_error(error, state) from error
-        except INTERRUPTS as interrupt:
-            if not isinstance(state.error, INTERRUPTS):
-                raise
-            raise SecondInterrupt(interrupt) from None
-        except AddressRefused as refused:
-            raise ProtocolViolation(
-                f"the registry at {request.redirected_from} sent {state.description}, which "
-                f"leads to {refused}, inside a private network",
-                hint="if that is right, name the registry by its address there",
-            ) from None
-        finally:
-            state.close()
-        state.raise_body_error(response)
-        self._warnings.report(route.authority, response.headers.get("warning", ""))
-        return response
-
-    def _find_route(self, request: Request) -> PooledRoute:
-        try:
-            return self._pools.route(request.url, request.redirected_from)
-        except ValueError as error:
-            text = f"{request.method}: cannot connect: {error}"
-            hint = error.hint if isinstance(error, InvalidProxy) else ""
-            raise TransportError(text, reason="connect", hint=hint) from error
-
-    def _exchange(self, request: Request, route: PooledRoute, state: RequestState) -> Response:
-        timeouts = self._timeouts(request.timeout)
-        http_request = httpcore.Request(
-            request.method,
-            route.url,
-            headers=[
-                ("Host", route.authority),
-                ("User-Agent", _USER_AGENT),
-                # A digest is of the stored bytes: no proxy may compress them.
-                *([("Accept-Encoding", "identity")] if request.stream_response else []),
-                *state.headers,
-                *request.headers.items(),
-            ],
-            content=state.body,
-            extensions={"timeout": timeouts, **route.extensions},
-        )
-        http_response = route.pool.handle_request(http_request)
-        state.has_head = True
-        status = http_response.status
-        aborted = http_response.extensions["network_stream"].aborted
-        body, blocks = b"", None
-        if request.stream_response and status in _STREAMED_STATUSES and state.error is None:
-            blocks = responses.stream_body(http_response, state, timeouts["read"])
-        else:
-            with closing(http_response):
-                seconds = state.remaining(timeouts["read"])
-                body = responses.read_body(http_response.iter_stream(), seconds)
-        if route.proxy and status == _PROXY_AUTHENTICATION:
-            raise httpcore.ProxyError("407 Proxy Authentication Required")
-        return Response(
-            status=status,
-            headers=responses.join_headers(http_response.headers),
-            body=body,
-            sent=state.sent,
-            complete=state.ended and not aborted,
-            body_stream=blocks,
-        )
-
-    def _timeouts(self, timeout: Timeout) -> dict[str, float]:
-        is_short = timeout is Timeout.SHORT
-        seconds = request_state.CLEANUP_TIMEOUT_S if is_short else self._timeout_s
-        read = _LONG * seconds if timeout is Timeout.LONG else seconds
-        return {"connect": seconds, "read": read, "write": seconds, "pool": seconds}
+        _LOG.debug("%s: %s after %.0f ms", name, type(error).__name__, ms)
+        raise
+    (response,) = responses
+    ms = 1000 * (time.monotonic() - began)
+    body = "a streamed body" if response.body_stream else f"{len(response.body)} bytes received"
+    status, sent = response.status, response.sent
+    _LOG.debug("%s: %d, %d bytes sent, %s, %.0f ms", name, status, sent, body, ms)

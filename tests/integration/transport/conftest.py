@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.integration.transport.flows import TEST_TIMEOUT_S
 
-from brolga.transport import Transport, request_state
+from brolga.transport import Transport, connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ def client() -> Iterator[Transport]:
 @pytest.fixture
 def short_cleanup(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the cleanup timeout: the response does not come here."""
-    monkeypatch.setattr(request_state, "CLEANUP_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(connection, "CLEANUP_TIMEOUT_S", 0.1)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from tests.raw_server import Peer, serve_script
 
 from brolga.errors import ProtocolViolation
 from brolga.protocol import Request
-from brolga.transport import connection as connection_module
+from brolga.transport import connect as connect_module
 from brolga.transport.addresses import Zone
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class TestRedirectedFrom:
     ) -> None:
         """Link-local addresses serve a machine's credentials."""
         zones = {"127.0.0.1": Zone.PRIVATE}
-        monkeypatch.setattr(connection_module, "zone_of", zones.__getitem__)
+        monkeypatch.setattr(connect_module, "zone_of", zones.__getitem__)
 
         with serve_script(friendly) as address, client:
             port = address.rpartition(":")[2]
@@ -90,7 +90,7 @@ class TestRedirectedFrom:
     ) -> None:
         """DNS rebinding: the registry's own name means this machine when its Location is called."""
         zones = {"127.0.0.1": Zone.PUBLIC}
-        monkeypatch.setattr(connection_module, "zone_of", zones.__getitem__)
+        monkeypatch.setattr(connect_module, "zone_of", zones.__getitem__)
         with serve_script(friendly) as address, serve_script(silent) as inside, client:
             own, other = (f"http://localhost:{a.rpartition(':')[2]}/" for a in (address, inside))
             assert client.run(perform(Request("GET", own))).status == 200

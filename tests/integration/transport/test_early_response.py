@@ -12,7 +12,6 @@ from tests.raw_server import Peer, serve_script
 
 from brolga.protocol import Request
 from brolga.transport import Transport
-from brolga.transport.connection import _is_final, _without_interim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -172,31 +171,3 @@ class TestInterimResponse:
         with serve_script(script) as address:
             response = client.run(patch(f"http://{address}/", body()))
         assert (response.status, response.complete) == (202, True)
-
-    @pytest.mark.parametrize(
-        ("early", "rest", "final"),
-        [
-            (b"", b"", False),
-            (b"HTTP/1.1 ", b"HTTP/1.1 ", False),
-            (b"HTTP/1.1 1", b"HTTP/1.1 1", False),
-            (b"HTTP/1.1 100 Continue\r\n", b"HTTP/1.1 100 Continue\r\n", False),
-            (b"HTTP/1.1 100 Continue\r\n\r\n", b"", False),
-            (b"HTTP/1.1 100 Continue\n\n", b"", False),
-            (b"HTTP/1.0 102 x\r\na: b\r\n\r\nHTTP/1.1 401", b"HTTP/1.1 401", True),
-            (b"HTTP/1.1 10", b"HTTP/1.1 10", False),
-            (b"HTTP/1.1 101 Switching\r\n\r\n", b"HTTP/1.1 101 Switching\r\n\r\n", True),
-            (b"HTTP/1.1 4", b"HTTP/1.1 4", False),
-            (b"HTTP/1.1 401 Unauthorized", b"HTTP/1.1 401 Unauthorized", True),
-            (b"SSH-2.0-OpenSSH_9.2", b"SSH-2.0-OpenSSH_9.2", True),
-        ],
-    )
-    def test_interim_response_is_distinguished_from_final(
-        self, early: bytes, rest: bytes, final: bool
-    ) -> None:
-        """Too few bytes are not taken for a response."""
-        assert _without_interim(early) == rest
-        assert _is_final(rest) is final
-
-    def test_endless_interim_response_stops_body(self) -> None:
-        """A server cannot fill the memory with the head of an interim answer."""
-        assert _is_final(b"HTTP/1.1 100 Continue\r\nX: " + BLOCK)

@@ -57,7 +57,8 @@ def test_child_does_not_use_connection_of_parent(client: Transport) -> None:
 def test_locks_are_free_in_child_while_parent_thread_holds_them(client: Transport) -> None:
     """The thread that holds them does not exist in the child."""
     held, may_end = threading.Event(), threading.Event()
-    owners = client._pools, client._pools._hosts, client._pools._tls, client._warnings
+    requests = client._requests
+    owners = requests._routes.hosts, requests._routes._tls, requests._warnings
     locks = [owner._lock for owner in owners]
 
     def hold() -> None:

@@ -1,4 +1,4 @@
-"""transport/request_state.py: interrupts during a request."""
+"""transport/connection.py: interrupts during a request."""
 
 from __future__ import annotations
 
@@ -19,14 +19,10 @@ from tests.integration.transport.flows import (
 from tests.raw_server import Peer, serve_script
 
 from brolga.protocol import BodyError, Flow, ReadFlow, Request, Timeout
-from brolga.transport import Transport, request_state
-from brolga.transport.connection import EarlyResponseStream
-from brolga.transport.request_state import RequestState
+from brolga.transport import Transport, connection, streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    import httpcore2 as httpcore
 
 
 HUGE = BLOCK * 1024  # 64 MiB: more than any socket holds
@@ -135,58 +131,11 @@ class TestInterrupt:
         assert isinstance(failed, (BodyError, KeyboardInterrupt))
         assert not isinstance(failed, BodyError) or failed.response is None
 
-    @pytest.mark.parametrize("method", ["PATCH", "POST"])
-    @pytest.mark.parametrize("body", [None, b"bytes", (b"a", b"b"), [b"a", b"b"]])
-    def test_interrupt_is_deferred_from_first_block_on(
-        self, method: str, body: bytes | tuple[bytes] | list[bytes] | None
-    ) -> None:
-        """A head has no clean end in its middle, and before it nothing was changed."""
-        before = RequestState(body, method)
-        assert not before.defer_interrupt(KeyboardInterrupt())
-        state = RequestState(body, method)
-        list(state.body)
-        assert state.defer_interrupt(KeyboardInterrupt())
-        assert not state.defer_interrupt(KeyboardInterrupt())
-
-    @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
-    @pytest.mark.parametrize("body", [None, b"bytes", [b"a"]])
-    def test_interrupt_of_idempotent_request_is_not_deferred(
-        self, method: str, body: bytes | list[bytes] | None
-    ) -> None:
-        """A PATCH and a POST are not idempotent: only their response says what they did."""
-        state = RequestState(body, method)
-        list(state.body)
-        assert not state.defer_interrupt(KeyboardInterrupt())
-
-    def test_no_block_is_read_after_interrupt(self) -> None:
-        """An interrupt that was kept back ends the body, and there is one of them."""
-        state = RequestState([b"a", b"b"], "PATCH")
-        blocks = iter(state.body)
-        next(blocks)
-        first = KeyboardInterrupt()
-        assert state.defer_interrupt(first)
-        assert not state.defer_interrupt(KeyboardInterrupt())
-        assert list(blocks) == []
-        assert (state.error, state.sent, state.ended) == (first, 1, False)
-
-    def test_interrupt_in_source_is_not_deferred(self) -> None:
-        """The source may be another registry's answer: what it waits for need never come."""
-        held = []
-
-        def source() -> Iterator[bytes]:
-            yield b"a"
-            held.append(state.defer_interrupt(KeyboardInterrupt()))
-            yield b"b"
-
-        state = RequestState(source(), "PATCH")
-        list(state.body)
-        assert held == [False]
-
     def test_rest_of_block_has_cleanup_timeout(
         self, client: Transport, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A reader that takes a little now and then would keep a large chunk going for hours."""
-        monkeypatch.setattr(request_state, "CLEANUP_TIMEOUT_S", 0.0)
+        monkeypatch.setattr(connection, "CLEANUP_TIMEOUT_S", 0.0)
 
         def script(peer: Peer) -> None:
             peer.head()
@@ -201,35 +150,21 @@ class TestInterrupt:
         assert caught[0].response is None
 
 
-class Signalled:
-    """A socket whose reader gets signals while it waits: each read takes one of them first."""
-
-    def __init__(self, inner: socket.socket, signals: list[signal.Signals]) -> None:
-        self._inner = inner
-        self._signals = signals
-
-    def recv(self, size: int) -> bytes:
-        """Wait, and be signalled."""
-        if self._signals:
-            signal.raise_signal(self._signals.pop())
-        return self._inner.recv(size)
-
-    def __getattr__(self, name: str) -> object:
-        """Be a socket in all else."""
-        return getattr(self._inner, name)
-
-
 @pytest.fixture
 def signals(monkeypatch: pytest.MonkeyPatch) -> list[signal.Signals]:
-    """Make a list of signals that come, the last one first, while an answer is waited for."""
+    """Make a list of signals that come, the last one first, while a response is waited for.
+
+    Each attempt to receive after the request was sent takes one of them first.
+    """
     coming: list[signal.Signals] = []
-    made = EarlyResponseStream.__init__
+    receive = connection.Transfer._receive
 
-    def signalled(self: EarlyResponseStream, inner: httpcore.NetworkStream) -> None:
-        made(self, inner)
-        self._socket = Signalled(self._socket, coming)  # type: ignore[assignment] # a double
+    def signalled(transfer: connection.Transfer) -> bool:
+        if coming and transfer.exchange._is_sending:
+            signal.raise_signal(coming.pop())
+        return receive(transfer)
 
-    monkeypatch.setattr(EarlyResponseStream, "__init__", signalled)
+    monkeypatch.setattr(connection.Transfer, "_receive", signalled)
     return coming
 
 

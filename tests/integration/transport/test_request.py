@@ -10,7 +10,12 @@ from tests.raw_server import Peer, serve_script
 
 from brolga.protocol import Request
 from brolga.transport import Transport
-from brolga.transport.connection import NetworkBackend
+from brolga.transport.connect import open_stream
+from brolga.transport.connection import Timeouts
+from brolga.transport.proxy import Proxies
+from brolga.transport.routes import Routes
+from brolga.transport.steps import perform as perform_steps
+from brolga.transport.tls import TLSConfig
 
 
 class TestRequest:
@@ -174,9 +179,14 @@ class TestRequest:
     def test_connection_has_tcp_keepalive(self) -> None:
         """An answer may take a quarter of an hour: the kernel asks meanwhile whether it lives."""
         with serve_script(lambda peer: None) as address:
-            host, _, port = address.partition(":")
-            stream = NetworkBackend().connect_tcp(host, int(port), TEST_TIMEOUT_S)
-            connection = stream.get_extra_info("socket")
+            tls = TLSConfig(
+                insecure=False, ca_cert=None, client_cert=None, client_key=None, certs_dirs=()
+            )
+            routes = Routes(tls, Proxies())
+            timeouts = Timeouts(TEST_TIMEOUT_S, TEST_TIMEOUT_S, TEST_TIMEOUT_S)
+            route = routes.find(f"http://{address}/", "")
+            stream = perform_steps(open_stream(route, timeouts, routes.hosts))
+            connection = stream.socket
             assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             if hasattr(socket, "TCP_KEEPIDLE"):
