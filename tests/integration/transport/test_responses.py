@@ -25,7 +25,7 @@ from tests.integration.transport.flows import (
 from tests.raw_server import Peer, refusing_port, serve_script
 
 from brolga.protocol import Request, Timeout
-from brolga.transport import Transport, connection
+from brolga.transport import Transport, connection, responses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
