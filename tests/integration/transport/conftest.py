@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.integration.transport.flows import TEST_TIMEOUT_S
+from tests.loops import LoopTransport
 
 from brolga.transport import Transport, connection
 
@@ -29,11 +30,22 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.lower(), raising=False)
 
 
+DRIVERS = {"threads": Transport, "asyncio": LoopTransport}
+
+
+@pytest.fixture(params=DRIVERS, autouse=True)
+def driver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run each test with both drivers: the module's `Transport` is the one of the parameter."""
+    monkeypatch.setattr(request.module, "Transport", DRIVERS[request.param], raising=False)
+    name: str = request.param
+    return name
+
+
 @pytest.fixture
-def client() -> Iterator[Transport]:
+def client(driver: str) -> Iterator[Transport]:
     """Make a transport; nothing of it may be left open."""
-    with Transport(timeout_s=TEST_TIMEOUT_S) as transport:
-        yield transport
+    with DRIVERS[driver](timeout_s=TEST_TIMEOUT_S) as transport:
+        yield transport  # type: ignore[misc] # both have the same methods
     gc.collect()  # what was not closed says so now
 
 

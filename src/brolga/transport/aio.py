@@ -1,0 +1,384 @@
+"""The asyncio driver: performs the steps of flows on an event loop.
+
+The loop waits for sockets. What blocks or computes, such as the next block of a body or its hash,
+is called in a thread. `ThreadTransport` is for threads beside the loop, which call that themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import select
+import threading
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast
+
+from brolga.protocol.http import BlockingCall, BodyError, ReadBlock, Request
+from brolga.stream.worker import POLL_INTERVAL_S, Stop, current_stop
+from brolga.transport.driver import logged
+from brolga.transport.requests import Requests, ResponseBody, SecondInterrupt
+from brolga.transport.steps import Wait, poll
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+
+    from brolga.protocol import Flow
+    from brolga.protocol.http import Step
+    from brolga.transport.steps import Ready, Steps
+
+_T = TypeVar("_T")
+_A = TypeVar("_A")
+
+_THREAD: Final = "brolga-call"
+
+
+class AsyncTransport:
+    """Connections to registries, and the driver of flows, for one event loop.
+
+    The options are those of `Transport`. Cancelling a task is as an interrupt of the thread that
+    runs a flow: a PATCH or POST whose body has begun ends in order, the flow may cancel its upload
+    session, and a second cancellation makes no more requests. The loop must have `add_reader`.
+    """
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - those of `Requests`, which checks them
+        self._requests = Requests(**options)
+        self._waits: set[_SocketWait] = set()
+
+    async def __aenter__(self) -> Self:
+        """Return the transport itself."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close every connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection. The transport cannot be used any more."""
+        for wait in tuple(self._waits):
+            wait.end()
+        self._requests.pool.close()
+
+    async def run(self, flow: Flow[_T]) -> _T:
+        """Drive a flow to its end; return its result. Raises as `Transport.run` does."""
+        calls = Calls.in_new_thread()
+        steps = FlowSteps(self, flow, calls)
+        try:
+            await steps.advance()
+        finally:
+            steps.close()
+            calls.close()
+        return steps.result
+
+    async def stream(self, flow: Generator[Step | _A, Any, object]) -> AsyncGenerator[_A, None]:
+        """Drive a flow as `run` does; yield the bytes, or pages of a list, between its requests."""
+        calls = Calls.in_new_thread()
+        steps = FlowSteps(self, flow, calls)
+        try:
+            while True:
+                item = await steps.advance()
+                if steps.has_ended:
+                    return
+                yield cast("_A", item)
+        finally:
+            steps.close()
+            calls.close()
+
+    async def take(self, step: Step, calls: Calls) -> object:
+        """Do what a flow yielded; return what it is sent."""
+        if isinstance(step, BlockingCall):
+            return await calls.make(step.function)
+        if isinstance(step, ReadBlock):
+            return await self._perform(cast("ResponseBody", step.stream).receive(), calls)
+        if step.delay_s > 0:
+            await self._wait(Wait((), 0, step.delay_s), calls)
+        with logged(step) as responses:
+            responses.append(await self._perform(self._requests.perform(step), calls))
+        return responses[0]
+
+    async def _perform(self, steps: Steps[_T], calls: Calls) -> _T:
+        """Perform steps as `steps.perform` does; a cancellation is thrown in as an interrupt is."""
+        proceed: Any = steps.send
+        argument: Any = None
+        while True:
+            try:
+                step = proceed(argument)
+                proceed, argument = steps.send, None
+                if isinstance(step, BlockingCall):
+                    argument = await calls.make(step.function)
+                else:
+                    argument = await self._wait(step, calls)
+            except StopIteration as end:
+                result: _T = end.value
+                return result
+            except BaseException as error:
+                if steps.gi_frame is None:  # type: ignore[attr-defined] # they have ended with it
+                    raise
+                proceed, argument = steps.throw, error
+
+    async def _wait(self, wait: Wait, calls: Calls) -> Ready:
+        calls.check(wait.ignored_stops)
+        if (ready := poll(wait, 0)) or wait.seconds == 0:
+            return ready
+        calls.wait = pending = _SocketWait(wait)
+        self._waits.add(pending)
+        try:
+            await pending.future
+        finally:
+            pending.end()
+            self._waits.discard(pending)
+            calls.wait = None
+        calls.check(wait.ignored_stops)
+        return poll(wait, 0)
+
+
+class _SocketWait:
+    """A wait of the loop. `end` ends it early; it may be called again."""
+
+    def __init__(self, wait: Wait) -> None:
+        loop = self._loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[None] = loop.create_future()
+        self._numbers = [one.fileno() for one in wait.sockets]
+        self._timer = None if wait.seconds is None else loop.call_later(wait.seconds, self.end)
+        for number in self._numbers:
+            if wait.events & select.POLLIN:
+                loop.add_reader(number, self.end)
+            if wait.events & select.POLLOUT:
+                loop.add_writer(number, self.end)
+
+    def end(self) -> None:
+        """Forget the sockets, which may then be closed, and wake the task that waits."""
+        while self._numbers:
+            number = self._numbers.pop()
+            self._loop.remove_reader(number)
+            self._loop.remove_writer(number)
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self.future.done():
+            self.future.set_result(None)
+
+
+class FlowSteps(Generic[_T]):
+    """A flow under way on the loop; `result` is what it returned, if it `has_ended`."""
+
+    result: _T
+
+    def __init__(
+        self, transport: AsyncTransport, flow: Generator[Any, Any, _T], calls: Calls
+    ) -> None:
+        self.has_ended = False
+        self._transport = transport
+        self._flow = flow
+        self._calls = calls
+
+    async def advance(self) -> object:
+        """Drive the flow up to the next thing that it yields to its reader, or to its end."""
+        flow, resume = self._flow, self._flow.send
+        argument: Any = None
+        try:
+            while True:
+                item = resume(argument)
+                if not isinstance(item, Request | BlockingCall | ReadBlock):
+                    return item
+                try:
+                    resume, argument = flow.send, await self._transport.take(item, self._calls)
+                except SecondInterrupt:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - the flow handles or re-raises it
+                    resume, argument = flow.throw, error
+                del item  # its body may be a chunk, and the flow collects the next one
+        except StopIteration as end:
+            self.result, self.has_ended = end.value, True
+            return None
+        except (BodyError, SecondInterrupt) as wrapper:
+            cause = wrapper.error
+        # Raised outside of the handler, it keeps its own context.
+        try:
+            raise cause
+        finally:
+            del cause  # its traceback refers to this frame
+
+    def close(self) -> None:
+        """Close the flow, if it has not ended."""
+        self._flow.close()
+
+
+class _Call:
+    """A call under way in a thread."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self.waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.is_done = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self._function = function
+
+    def perform(self) -> None:
+        """Call the function, in the thread."""
+        loop = self.waiter.get_loop()
+        try:
+            self.result = self._function()
+        except BaseException as error:  # noqa: BLE001 - raised where the call is awaited
+            self.error = error
+        loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        self.is_done = True
+        if not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+class Calls:
+    """The blocking calls of one flow, which one thread makes in turn.
+
+    `wait` is what the flow waits for on the loop. An interrupt of the thread, and a `stop` request,
+    end it.
+    """
+
+    def __init__(self, stop: Stop | None = None) -> None:
+        self._stop = stop or Stop()
+        self._interrupts: list[BaseException] = []
+        self._is_over = False
+        self.wait: _SocketWait | None = None
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._start: Callable[[], object] | None = None
+
+    @classmethod
+    def in_new_thread(cls) -> Calls:
+        """Return calls that are made by a thread of their own, in the context of this task."""
+        calls, context = cls(), contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(calls.serve,), name=_THREAD, daemon=True)
+        calls._start = thread.start
+        return calls
+
+    async def make(self, function: Callable[[], object]) -> object:
+        """Call a function in the thread. A cancellation is raised when the call has ended."""
+        if self._start is not None:
+            start, self._start = self._start, None
+            start()
+        call = _Call(function)
+        self._calls.put(call)
+        cancellation = None
+        while not call.is_done:
+            try:
+                await call.waiter
+            except asyncio.CancelledError as error:
+                cancellation = error
+                call.waiter = asyncio.get_running_loop().create_future()
+        if cancellation is not None:
+            raise cancellation
+        if call.error is not None:
+            try:
+                raise call.error
+            finally:
+                del call  # the error's traceback refers to this frame
+        return call.result
+
+    def serve(self) -> None:
+        """Make the calls until `close`, in the thread."""
+        self._is_over, seen = False, 0
+        while not self._is_over:
+            try:
+                if (call := self._calls.get(timeout=POLL_INTERVAL_S)) is not None:
+                    call.perform()
+            except Empty:
+                if self._stop.requests > seen:
+                    seen = self._stop.requests
+                    self._end_wait()
+            except BaseException as interrupt:  # noqa: BLE001 - raised in the flow, see `check`
+                self._interrupts.append(interrupt)
+                self._end_wait()
+
+    def check(self, ignored_stops: int) -> None:
+        """Raise an interrupt of the thread, or KeyboardInterrupt after a stop request."""
+        if self._interrupts:
+            raise self._interrupts.pop(0)
+        self._stop.check(ignored_stops)
+
+    def close(self) -> None:
+        """Let the thread end."""
+        self._is_over = True
+        if self._start is None:
+            self._calls.put(None)
+
+    def _end_wait(self) -> None:
+        if (wait := self.wait) is not None:
+            wait.future.get_loop().call_soon_threadsafe(wait.end)
+
+
+class ThreadTransport:
+    """An `AsyncTransport` for threads beside its loop, with the methods of `Transport`.
+
+    A thread that runs a flow waits for the loop, and makes the flow's blocking calls meanwhile.
+    """
+
+    def __init__(self, transport: AsyncTransport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+
+    def __enter__(self) -> Self:
+        """Return the transport itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close every connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection. The transport cannot be used any more."""
+
+        async def close() -> None:
+            self._transport.close()
+
+        self._run(close(), Calls())
+
+    def run(self, flow: Flow[_T]) -> _T:
+        """Drive a flow to its end; return its result. Raises as `Transport.run` does."""
+        steps: Generator[object, None, _T] = self.stream(flow)
+        try:
+            while True:
+                next(steps)
+        except StopIteration as end:
+            result: _T = end.value
+            return result
+
+    def stream(self, flow: Generator[Step | _A, Any, _T]) -> Generator[_A, None, _T]:
+        """Drive a flow as `run` does; yield the bytes, or pages of a list, between its requests."""
+        calls = Calls(current_stop())
+        steps = FlowSteps(self._transport, flow, calls)
+        try:
+            while True:
+                item = self._run(steps.advance(), calls)
+                if steps.has_ended:
+                    return steps.result
+                yield cast("_A", item)
+        finally:
+            steps.close()
+
+    def _run(self, coroutine: Coroutine[Any, Any, object], calls: Calls) -> object:
+        """Run a coroutine on the loop, and its blocking calls in this thread; return its result."""
+        outcome: list[Any] = [None, None]
+
+        async def run() -> None:
+            try:
+                outcome[0] = await coroutine
+            except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+                outcome[1] = error
+            calls.close()
+
+        self._loop.call_soon_threadsafe(self._start, run())
+        calls.serve()
+        result, error = outcome
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error, outcome
+        return result
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        _tasks.add(task)  # the loop itself keeps only a weak reference
+        task.add_done_callback(_tasks.discard)
+
+
+_tasks: Final[set[asyncio.Task[None]]] = set()

@@ -1,0 +1,44 @@
+"""The asynchronous transport on a loop in a thread of its own, used as a blocking one."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+from brolga.transport.aio import AsyncTransport, ThreadTransport
+
+
+class LoopTransport(ThreadTransport):
+    """A transport with the options and methods of `Transport`, whose requests run on a loop."""
+
+    def __init__(self, **options: Any) -> None:
+        self.loop = asyncio.new_event_loop()
+        try:
+            transport = AsyncTransport(**options)
+        except BaseException:
+            self.loop.close()
+            raise
+        super().__init__(transport, self.loop)
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    @property
+    def _requests(self) -> Any:
+        return self._transport._requests
+
+    def close(self) -> None:
+        """Close every connection, and end the loop."""
+        if self.loop.is_closed():
+            return
+        super().close()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _work(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+        finally:
+            self.loop.close()
