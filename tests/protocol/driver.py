@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from brolga.protocol import Flow, ListFlow, ReadFlow, UploadSession
     from brolga.protocol.http import Step as FlowStep
+    from brolga.spec.blob import Block
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
@@ -91,10 +92,9 @@ def upload_known(
 def drive(flow: Flow[T], answer: Callable[[Request], Answer]) -> T:
     """Run a flow to its end; an exception that `answer` returns is thrown into it."""
     try:
-        step = next(flow)
+        request = advance(flow)
         while True:
-            result = take_step(step, answer)
-            step = flow.throw(result) if isinstance(result, BaseException) else flow.send(result)
+            request = advance(flow, answer(request))
     except StopIteration as end:
         result: T = end.value
         return result
@@ -102,19 +102,27 @@ def drive(flow: Flow[T], answer: Callable[[Request], Answer]) -> T:
         flow.close()
 
 
-def take_step(step: FlowStep, answer: Callable[[Request], Answer]) -> object:
-    """Do what a flow asks its driver for; return the result, or the error to throw in."""
+def advance(
+    flow: Generator[FlowStep | T, Any, object], answer: Answer | None = None
+) -> Request | T:
+    """Answer a flow, and make the calls it yields; return the request or value it yields next."""
+    step = resume(flow, answer)
+    while isinstance(step, BlockingCall | ReadBlock):
+        step = resume(flow, make_call(step))
+    return step
+
+
+def resume(flow: Generator[T, Any, object], result: object = None) -> T:
+    """Send the result of a step into a flow, or throw it if it is an error."""
+    return flow.throw(result) if isinstance(result, BaseException) else flow.send(result)
+
+
+def make_call(step: BlockingCall | ReadBlock) -> object:
+    """Make the call that a flow yields; return its result, or the error that it raises."""
     try:
-        if isinstance(step, BlockingCall):
-            return step.function()
-        if isinstance(step, ReadBlock):
-            return next(step.stream, None)
+        return step.function() if isinstance(step, BlockingCall) else next(step.stream, None)
     except BaseException as error:  # noqa: BLE001 - thrown into the flow
         return error
-    response = answer(step)
-    if step.stream_response and isinstance(response, Response) and response.body_stream is None:
-        return replace(response, body_stream=(block for block in (response.body,)))
-    return response
 
 
 @overload
@@ -182,7 +190,8 @@ def collect(flow: Generator[FlowStep | T, Any, None]) -> Flow[list[T]]:
 
 def collect_bytes(flow: ReadFlow) -> Flow[bytes]:
     """Return the flow whose result is all the bytes that a flow yields."""
-    return b"".join((yield from collect(flow)))
+    blocks: Flow[list[Block]] = collect(flow)
+    return b"".join((yield from blocks))
 
 
 def collect_names(flow: ListFlow) -> Flow[list[str]]:

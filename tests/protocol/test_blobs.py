@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inspect import GEN_CLOSED, getgeneratorstate
+from types import GeneratorType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,10 +13,12 @@ from tests.protocol.driver import (
     HEAD,
     HOME,
     Answer,
+    advance,
     collect_bytes,
     drive,
     from_redirect,
     make_access,
+    make_call,
     play,
     token_request,
     with_authorization,
@@ -34,6 +37,7 @@ from brolga.errors import (
     Unauthorized,
 )
 from brolga.protocol import Request, Response, Retry, delete_blob, has_blob, read_blob
+from brolga.protocol.http import BlockingCall, ReadBlock
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 
@@ -79,7 +83,7 @@ def all_closed(*responses: Answer) -> bool:
     bodies = [
         response.body_stream
         for response in responses
-        if isinstance(response, Response) and response.body_stream
+        if isinstance(response, Response) and isinstance(response.body_stream, GeneratorType)
     ]
     return all(getgeneratorstate(body) == GEN_CLOSED for body in bodies)
 
@@ -105,11 +109,6 @@ def read(
 def test_read_blob_yields_blocks(blocks: tuple[bytes, ...], size: int | None) -> None:
     """A GET MUST return the blob's bytes (Pulling blobs, end-2)."""
     assert read((GET, streamed(*blocks)), size=size) == DATA
-
-
-def test_read_blob_accepts_whole_body() -> None:
-    """A driver may return the whole body."""
-    assert read((GET, Response(200, body=DATA))) == DATA
 
 
 def test_read_blob_accepts_empty_blob() -> None:
@@ -170,11 +169,11 @@ def test_read_blob_raises_at_once_on_too_many_bytes() -> None:
 def test_read_blob_yields_blocks_before_wrong_bytes() -> None:
     """The last block is held back: a reader that stops at the size still gets DigestMismatch."""
     flow = read_blob(make_access(), DIGEST, 10)
-    assert next(flow) == GET
+    assert advance(flow) == GET
     response = streamed(b"01234", b"xxxxx")
-    assert flow.send(response) == b"01234"
+    assert advance(flow, response) == b"01234"
     with pytest.raises(DigestMismatch, match=f"{HOME} gave other bytes as {DIGEST}") as caught:
-        next(flow)
+        advance(flow)
     assert caught.value.expected == str(DIGEST)
     assert all_closed(response)
 
@@ -407,12 +406,38 @@ def test_read_blob_resumes_at_registry_after_redirect() -> None:
 def test_read_blob_closes_connection_if_closed(taken: int) -> None:
     """A connection whose body is not read to its end cannot serve another request."""
     flow = read_blob(make_access(), DIGEST)
-    assert next(flow) == GET
+    assert advance(flow) == GET
     response = streamed(b"01234", b"56789")
     for number in range(taken):
-        _ = next(flow) if number else flow.send(response)
+        advance(flow, None if number else response)
     flow.close()
     assert all_closed(response) is (taken > 0)
+
+
+@pytest.mark.parametrize("failure", [None, KeyboardInterrupt(), OSError("the driver's own")])
+@pytest.mark.parametrize(
+    "calls", [(ReadBlock,), (ReadBlock, BlockingCall), (ReadBlock, BlockingCall, ReadBlock)]
+)
+def test_read_blob_closes_connection_if_driver_fails_during_call(
+    calls: tuple[type, ...], failure: BaseException | None
+) -> None:
+    """The read of a block and its hash are calls of the driver, which may be given up."""
+    flow = read_blob(make_access(retry=PATIENT), DIGEST)
+    assert next(flow) == GET
+    response = streamed(b"01234", b"56789")
+    result: object = response
+    for kind in calls:
+        step = flow.send(result)
+        assert isinstance(step, BlockingCall | ReadBlock)
+        assert isinstance(step, kind)
+        result = make_call(step)
+    if failure is None:
+        flow.close()
+    else:
+        with pytest.raises(type(failure)) as caught:
+            flow.throw(failure)
+        assert caught.value is failure
+    assert all_closed(response)
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError("the driver's own")])

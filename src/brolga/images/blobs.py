@@ -21,7 +21,7 @@ _BLOCK_SIZE: Final = 1 << 20  # bytes
 class BlockStream(BlockReader):
     """A blob being read, by iteration or as a file. It raises what its blocks raise."""
 
-    def __init__(self, blocks: Generator[bytes, None, None]) -> None:
+    def __init__(self, blocks: Generator[Block, None, None]) -> None:
         self._blocks = blocks
 
     def start(self) -> None:

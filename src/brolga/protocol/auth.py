@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from brolga.errors import ProtocolViolation, TransportError
 from brolga.protocol.auth_tokens import TokenCache, parse_challenges, parse_token
-from brolga.protocol.http import Flow, Request, Response, Timeout
+from brolga.protocol.http import Flow, Request, Response, Timeout, send_request
 from brolga.protocol.responses import raise_for_status
 from brolga.protocol.retry import Retry, no_clock, send_with_retry
 from brolga.protocol.urls import check_url, hostname, origin, redact, resolve
@@ -195,7 +195,7 @@ class RegistrySession:
             # The user named the registry's origin; any other URL was named by a response.
             named_by = request.redirected_from or self.host
             is_home = self.is_same_origin(request.url)
-            return (yield replace(request, redirected_from="" if is_home else named_by))
+            return send_request(replace(request, redirected_from="" if is_home else named_by))
 
         return (yield from follow_redirects(request, send, _TOKEN_SERVER, resends=True))
 
@@ -235,7 +235,7 @@ class Access:
             return (yield from self._send_elsewhere(request))
         request = replace(request, redirected_from="")
         header = yield from registry.authorize(self.scope, request.timeout)
-        response = yield _with_authorization(request, header)
+        response = yield from send_request(_with_authorization(request, header))
         if (
             response.status != HTTPStatus.UNAUTHORIZED
             or not request.is_repeatable
@@ -244,7 +244,8 @@ class Access:
             return response
         registry.handle_challenge(request, response, header, self.scope)
         header = yield from registry.authorize(self.scope, request.timeout)
-        return (yield _with_authorization(replace(request, delay_s=0.0), header))
+        request = _with_authorization(replace(request, delay_s=0.0), header)
+        return (yield from send_request(request))
 
     def _send_elsewhere(self, request: Request) -> Flow[Response]:
         """Send a request, without authorization, to another origin that the registry named.
@@ -256,7 +257,7 @@ class Access:
         registry = self.registry
         redirected_from = request.redirected_from or registry.host
         try:
-            return (yield replace(request, redirected_from=redirected_from))
+            return (yield from send_request(replace(request, redirected_from=redirected_from)))
         except TransportError as error:
             if error.reason not in ("connect", "tls") or hostname(request.url) != registry.host:
                 raise

@@ -8,8 +8,8 @@ section 14), and reads the whole blob again if the registry responds with someth
 from __future__ import annotations
 
 import re
-from http import HTTPStatus
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from brolga.errors import DigestMismatch, ProtocolViolation, TransportError
@@ -72,8 +72,7 @@ def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFl
             while (block := (yield from _next_block(response, known))) is not None:
                 known = 0
                 offset += len(block)
-                if size is not None and offset > size:
-                    raise _wrong_size(access, digest, size, "more")
+                _check_size(access, digest, size, offset, is_end=False)
                 yield from call(partial(state.update, block))
                 if last_block:
                     yield last_block
@@ -89,8 +88,7 @@ def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFl
         finally:
             if response.body_stream is not None:
                 response.body_stream.close()
-    if size is not None and offset != size:
-        raise _wrong_size(access, digest, size, str(offset))
+    _check_size(access, digest, size, offset, is_end=True)
     _check_digest(access, digest, Digest.from_hasher(state))
     if last_block:
         yield last_block
@@ -144,6 +142,11 @@ def _check_digest(access: Access, expected: Digest, actual: Digest) -> None:
         raise DigestMismatch(text, expected=expected, actual=actual)
 
 
-def _wrong_size(access: Access, digest: Digest, expected: int, actual: str) -> DigestMismatch:
-    text = f"{access.registry.base} gave {actual} bytes as {digest}, not the expected {expected}"
-    return DigestMismatch(text, expected=digest)
+def _check_size(
+    access: Access, digest: Digest, expected: int | None, actual: int, *, is_end: bool
+) -> None:
+    if expected is None or actual == expected or (actual < expected and not is_end):
+        return
+    count = actual if is_end else "more"
+    text = f"{access.registry.base} gave {count} bytes as {digest}, not the expected {expected}"
+    raise DigestMismatch(text, expected=digest)

@@ -120,6 +120,12 @@ Step: TypeAlias = Request | BlockingCall | ReadBlock
 Flow: TypeAlias = Generator[Step, Any, _T]
 
 
+def send_request(request: Request) -> Flow[Response]:
+    """Send a request as it is; return its response."""
+    response: Response = yield request
+    return response
+
+
 def call(function: Callable[[], _T]) -> Flow[_T]:
     """Call a function that may block, or compute for long."""
     result: _T = yield BlockingCall(function)

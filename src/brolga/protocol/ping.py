@@ -8,7 +8,7 @@ from typing import Final
 
 from brolga.errors import ProtocolViolation, TransportError
 from brolga.protocol.auth import Access, Credentials, RegistrySession
-from brolga.protocol.http import Flow, Request, Response
+from brolga.protocol.http import Flow, Request, Response, send_request
 from brolga.protocol.responses import is_json, raise_for_status, reject_html
 from brolga.protocol.retry import Retry, no_clock, send_with_retry
 from brolga.protocol.urls import origin
@@ -77,16 +77,12 @@ def _check_api(request: Request, response: Response) -> None:
 
 def _get_api(retry: Retry, bases: Sequence[str]) -> Flow[tuple[str, Request, Response]]:
     """Get /v2/ from the first base URL that speaks its scheme."""
-
-    def send(request: Request) -> Flow[Response]:
-        return (yield request)
-
     base, *others = bases
     request = Request("GET", f"{base}/v2/")
     scheme = base.partition(":")[0]
     try:
         # No retry of a failure to connect: a wrong address is more likely than a short outage.
-        response = yield from send_with_retry(retry, request, send, reasons=())
+        response = yield from send_with_retry(retry, request, send_request, reasons=())
     except TransportError as error:
         if not others or error.reason not in _OTHER_SCHEME[scheme]:
             raise

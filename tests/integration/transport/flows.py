@@ -10,6 +10,7 @@ import pytest
 
 from brolga.errors import TransportError
 from brolga.protocol import Flow, Request, Response, Timeout
+from brolga.protocol.http import send_request
 
 if TYPE_CHECKING:
     import threading
@@ -21,7 +22,7 @@ TEST_TIMEOUT_S = 30.0  # until a test that would hang for ever fails instead
 
 def perform(request: Request) -> Flow[Response]:
     """Make one call: the shortest flow."""
-    return (yield request)
+    return (yield from send_request(request))
 
 
 def patch(
@@ -82,7 +83,7 @@ def record_thrown(
 ) -> Flow[Response]:
     """Stream a body; record the errors that are thrown in."""
     try:
-        return (yield Request("PATCH", url, body=body))
+        return (yield from perform(Request("PATCH", url, body=body)))
     except BaseException as error:
         caught.append(error)
         raise

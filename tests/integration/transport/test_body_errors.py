@@ -145,7 +145,8 @@ class TestBodyError:
 
         def flow(url: str) -> Flow[Response]:
             try:
-                return (yield Request("PATCH", url, body=half(), stream_response=True))
+                request = Request("PATCH", url, body=half(), stream_response=True)
+                return (yield from perform(request))
             except BaseException as error:
                 caught.append(error)
                 raise
@@ -245,7 +246,7 @@ class TestBodyError:
 
         def flow(url: str) -> Flow[Response]:
             try:
-                return (yield Request("PUT", url, body=half(), size=8))
+                return (yield from perform(Request("PUT", url, body=half(), size=8)))
             except BaseException as error:
                 caught.append(error)
                 raise

@@ -60,7 +60,7 @@ class TestRun:
         def flow(urls: list[str]) -> Flow[int]:
             for url in urls:
                 try:
-                    return (yield Request("GET", url)).status
+                    return (yield from perform(Request("GET", url))).status
                 except TransportError as error:
                     reasons.append(error.reason)
             return 0

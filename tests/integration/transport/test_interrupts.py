@@ -24,6 +24,8 @@ from brolga.transport import Transport, connection, streams
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from brolga.spec.blob import Block
+
 
 HUGE = BLOCK * 1024  # 64 MiB: more than any socket holds
 
@@ -222,7 +224,7 @@ class TestInterruptBeforeResponse:
             yield b"one"
             yield Request("POST", url, body=b"token")
 
-        blocks: list[bytes] = []
+        blocks: list[Block] = []
         with serve_script(script) as address, pytest.raises(KeyboardInterrupt):
             blocks.extend(client.stream(flow(f"http://{address}/")))
         assert blocks == [b"one"]

@@ -16,7 +16,7 @@ from brolga.protocol import Flow, Request, Response
 from brolga.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from brolga.protocol.http import BodyStream
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -27,7 +27,7 @@ def get(address: str) -> Flow[Response]:
     return perform(Request("GET", f"http://{address}/", stream_response=True))
 
 
-def blocks_of(response: Response) -> Generator[bytes, None, None]:
+def blocks_of(response: Response) -> BodyStream:
     """Return the blocks, which must be there."""
     assert response.body == b""
     assert response.body_stream is not None
@@ -163,7 +163,7 @@ class TestConnection:
         def flow(address: str) -> Flow[int]:
             response = yield Request("GET", f"http://{address}/", stream_response=True)
             blocks = blocks_of(response)
-            return (yield Request("PATCH", f"http://{address}/", body=blocks)).status
+            return (yield from perform(Request("PATCH", f"http://{address}/", body=blocks))).status
 
         with serve_script(script) as address:
             assert client.run(flow(address)) == 202
@@ -233,7 +233,8 @@ class TestBroken:
 
         def flow(address: str) -> Flow[Response]:
             response = yield Request("GET", f"http://{address}/", stream_response=True)
-            return (yield Request("PATCH", f"http://{address}/", body=blocks_of(response)))
+            request = Request("PATCH", f"http://{address}/", body=blocks_of(response))
+            return (yield from perform(request))
 
         with serve_script(script) as address, failing("cut", "GET to"):
             client.run(flow(address))

@@ -16,6 +16,7 @@ from tests.protocol.driver import (
     SECOND,
     Answer,
     KnownBody,
+    advance,
     delete,
     make_access,
     patch,
@@ -189,10 +190,10 @@ def test_upload_stream_releases_a_chunk_before_it_gathers_the_next() -> None:
     flow = upload_stream(
         make_access(), KnownBody(source()), finalize, strategy=UploadStrategy(chunk_size=2)
     )
-    next(flow)
-    flow.send(ACCEPTED)
+    advance(flow)
+    advance(flow, ACCEPTED)
     assert not seen
-    flow.send(NEXT)
+    advance(flow, NEXT)
     assert seen == [False]
     flow.close()
 
@@ -277,18 +278,18 @@ def test_upload_stream_raises_an_interrupt_while_it_cancels_a_committed_session(
 def test_upload_stream_sends_nothing_after_close(answered: int) -> None:
     """A closed generator must not yield (PEP 342): no driver would send the request."""
     flow = upload_known(make_access(), BODY, finalize)
-    next(flow)
+    advance(flow)
     for response in (ACCEPTED, NEXT)[:answered]:
-        flow.send(response)
+        advance(flow, response)
     flow.close()  # RuntimeError "generator ignored GeneratorExit" if it made a call
 
 
 def test_upload_stream_sends_nothing_after_close_during_cancel() -> None:
     """A generator that is closed must not yield (PEP 342)."""
     flow = upload_known(make_access(), BODY, finalize)
-    next(flow)
-    flow.send(ACCEPTED)
-    assert flow.throw(CUT) == delete(FIRST)
+    advance(flow)
+    advance(flow, ACCEPTED)
+    assert advance(flow, CUT) == delete(FIRST)
     flow.close()
 
 

@@ -18,6 +18,7 @@ from tests.protocol.driver import (
     UPLOADS,
     Answer,
     KnownBody,
+    advance,
     delete,
     make_access,
     patch,
@@ -243,7 +244,7 @@ def test_upload_bytes_cancels_after_a_refused_put(
 def test_upload_bytes_sends_nothing_after_close(answered: int) -> None:
     """A generator that is closed must not yield (PEP 342)."""
     flow = upload_bytes(make_access(), b"blob", BLOB)
-    next(flow)
+    advance(flow)
     for response in (ACCEPTED,)[:answered]:
-        flow.send(response)
+        advance(flow, response)
     flow.close()

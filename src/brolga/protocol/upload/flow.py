@@ -190,7 +190,7 @@ class Upload:
             return None
         body.retain_from(acknowledged)
         chunks = split_chunks(body.blocks(acknowledged), size)
-        while chunk := (yield from call(partial(next, chunks, None))):
+        while chunk := (yield from call(lambda: next(chunks, None))):
             state = self._in_session
             if chunk.is_last and state.strategy.final_chunk_in_put:
                 return chunk

@@ -314,7 +314,7 @@ def test_large_files_have_a_pax_header() -> None:
     out = Counting()
     writer = Writer(out, "oci")  # type: ignore[arg-type]
     blocks = (block for _ in range(size // len(block)))
-    blob = StoredBlob(large, lambda: BlockStream(blocks), is_verified=True)  # type: ignore[arg-type]
+    blob = StoredBlob(large, lambda: BlockStream(blocks), is_verified=True)
     writer.push(blob)
     assert out.size == size + (3 + 2) * 512  # its headers, and oci-layout
 
