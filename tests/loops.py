@@ -31,10 +31,11 @@ class LoopTransport(ThreadTransport):
         """Close every connection, and end the loop."""
         if self.loop.is_closed():
             return
+        if threading.current_thread() is self._thread:
+            return self._transport.close()
         super().close()
         self.loop.call_soon_threadsafe(self.loop.stop)
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        self._thread.join()
 
     def _work(self) -> None:
         asyncio.set_event_loop(self.loop)

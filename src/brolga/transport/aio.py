@@ -58,6 +58,10 @@ class AsyncTransport:
             wait.end()
         self._requests.pool.close()
 
+    def check_open(self) -> None:
+        """Raise RuntimeError after `close`."""
+        self._requests.pool.check_open()
+
     async def run(self, flow: Flow[_T]) -> _T:
         """Drive a flow to its end; return its result. Raises as `Transport.run` does."""
         calls = Calls.in_new_thread()
@@ -165,6 +169,7 @@ class FlowSteps(Generic[_T]):
     def __init__(
         self, transport: AsyncTransport, flow: Generator[Any, Any, _T], calls: Calls
     ) -> None:
+        transport.check_open()
         self.has_ended = False
         self._transport = transport
         self._flow = flow
@@ -275,7 +280,7 @@ class Calls:
 
     def serve(self) -> None:
         """Make the calls until `close`, in the thread."""
-        self._is_over, seen = False, 0
+        seen = 0
         while not self._is_over:
             try:
                 if (call := self._calls.get(timeout=POLL_INTERVAL_S)) is not None:
@@ -287,6 +292,10 @@ class Calls:
             except BaseException as interrupt:  # noqa: BLE001 - raised in the flow, see `check`
                 self._interrupts.append(interrupt)
                 self._end_wait()
+
+    def reopen(self) -> None:
+        """Let `serve` make calls again after `close`."""
+        self._is_over = False
 
     def check(self, ignored_stops: int) -> None:
         """Raise an interrupt of the thread, or KeyboardInterrupt after a stop request."""
@@ -365,6 +374,7 @@ class ThreadTransport:
                 outcome[1] = error
             calls.close()
 
+        calls.reopen()
         self._loop.call_soon_threadsafe(self._start, run())
         calls.serve()
         result, error = outcome

@@ -223,6 +223,7 @@ class TestStream:
         with pytest.raises(RuntimeError, match="the client is closed"):
             next(client.stream(flow()))
 
+    @pytest.mark.parametrize("driver", ["threads"], indirect=True)
     def test_dropped_transport_is_closed(self) -> None:
         """`close_when_dropped`: for one that has no scope of its own."""
         closed = threading.Event()
@@ -269,6 +270,7 @@ def test_body_is_dropped_before_flow_continues(client: Transport) -> None:
 class TestDelaysAndTimeouts:
     """When a call is made, and how long its answer is waited for."""
 
+    @pytest.mark.parametrize("driver", ["threads"], indirect=True)
     def test_request_is_sent_after_delay(self) -> None:
         """`after_s` seconds, waited by `pause`, before anything is sent."""
         pauses: list[float] = []
@@ -284,6 +286,7 @@ class TestDelaysAndTimeouts:
                     client.run(perform(Request("GET", f"http://{address}/", delay_s=after_s)))
         assert heads == [("GET / HTTP/1.1", []), ("GET / HTTP/1.1", [2.5])]
 
+    @pytest.mark.parametrize("driver", ["threads"], indirect=True)
     def test_interrupt_during_delay_is_thrown_in(self) -> None:
         """The flow may have something to cancel."""
 

@@ -8,10 +8,14 @@ import warnings
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+import pytest
 from tests.integration.transport.flows import perform
 from tests.raw_server import Peer, serve_script
 
 from brolga.protocol import Request
+
+# A loop is not made to be used in a child process.
+pytestmark = pytest.mark.parametrize("driver", ["threads"], indirect=True)
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from brolga.spec.blob import Block
 
 
+# Cancellation, which is as an interrupt for asyncio, is tested in test_cancellation.py.
+pytestmark = pytest.mark.parametrize("driver", ["threads"], indirect=True)
+
 HUGE = BLOCK * 1024  # 64 MiB: more than any socket holds
 
 

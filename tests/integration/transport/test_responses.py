@@ -223,6 +223,7 @@ class TestCut:
                 client.run(perform(Request("GET", f"http://{address}/second")))
             assert not caught[0].is_new_connection
 
+    @pytest.mark.parametrize("driver", ["threads"], indirect=True)
     def test_close_during_request_is_cut(self) -> None:
         """Closing a client ends what its other threads send, with an error that says so."""
         transport = Transport(timeout_s=TEST_TIMEOUT_S)
