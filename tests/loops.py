@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from brolga.transport.aio import AsyncTransport, ThreadTransport
+
+if TYPE_CHECKING:
+    from brolga.transport.requests import Requests
 
 
 class LoopTransport(ThreadTransport):
@@ -24,7 +27,7 @@ class LoopTransport(ThreadTransport):
         self._thread.start()
 
     @property
-    def _requests(self) -> Any:
+    def _requests(self) -> Requests:
         return self._transport._requests
 
     def close(self) -> None:
@@ -32,10 +35,11 @@ class LoopTransport(ThreadTransport):
         if self.loop.is_closed():
             return
         if threading.current_thread() is self._thread:
-            return self._transport.close()
-        super().close()
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
+            self._transport.close()
+        else:
+            super().close()
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join()
 
     def _work(self) -> None:
         asyncio.set_event_loop(self.loop)

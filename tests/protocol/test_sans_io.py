@@ -9,7 +9,7 @@ import brolga.protocol
 
 ROOT = Path(brolga.protocol.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
-FORBIDDEN = {"asyncio", "http", "httpcore2", "os", "select", "socket", "ssl", "threading", "time"}
+FORBIDDEN = {"asyncio", "http", "h11", "os", "select", "socket", "ssl", "threading", "time"}
 ALLOWED = {"http.HTTPStatus"}  # an enum of numbers
 
 

@@ -251,7 +251,9 @@ class Calls:
     def in_new_thread(cls) -> Calls:
         """Return calls that are made by a thread of their own, in the context of this task."""
         calls, context = cls(), contextvars.copy_context()
-        thread = threading.Thread(target=context.run, args=(calls.serve,), name=_THREAD, daemon=True)
+        thread = threading.Thread(
+            target=context.run, args=(calls.serve,), name=_THREAD, daemon=True
+        )
         calls._start = thread.start
         return calls
 

@@ -8,6 +8,7 @@ import select
 import socket
 import time
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -146,12 +147,12 @@ def _start_attempt(
     check(target[0])
     attempt = socket.socket(family, kind, protocol)
     attempts.append(attempt)
+    attempt.setblocking(False)  # noqa: FBT003 - the standard library's signature
     try:
         for option in _OPTIONS:
             attempt.setsockopt(*option)
-        attempt.setblocking(False)  # noqa: FBT003 - the standard library's signature
-        if (number := attempt.connect_ex(target)) not in {0, errno.EINPROGRESS}:
-            raise OSError(number, os.strerror(number))
+        with suppress(BlockingIOError):
+            attempt.connect(target)
     except BaseException:
         attempts.remove(attempt)
         attempt.close()

@@ -41,7 +41,7 @@ class Exchange:
     Raises ValueError for a target or a header that HTTP does not allow.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts of a request
+    def __init__(
         self,
         method: str,
         target: str,

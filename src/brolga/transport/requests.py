@@ -144,9 +144,7 @@ class Requests:
         body = ResponseBody(Transfer(stream, exchange, attempt.timeouts), route, self.pool, attempt)
         try:
             yield from body.transfer.run()
-            if route.proxy and exchange.status == _PROXY_AUTHENTICATION:
-                text = "407 Proxy Authentication Required"
-                raise ConnectionFailure("connect", "the proxy refused", text)
+            _check_proxy(route, exchange)
             is_streamed = exchange.status in _STREAMED_STATUSES and exchange.error is None
             if request.stream_response and is_streamed:
                 return attempt.response(stream=body)
@@ -258,6 +256,11 @@ class ResponseBody:
             self._pool.discard(stream)
 
     __del__ = close  # it was dropped
+
+
+def _check_proxy(route: Route, exchange: Exchange) -> None:
+    if route.proxy and exchange.status == _PROXY_AUTHENTICATION:
+        raise ConnectionFailure("connect", "the proxy refused", "407 Proxy Authentication Required")
 
 
 def _receive_all(transfer: Transfer, seconds: float) -> Steps[bytes]:

@@ -65,7 +65,9 @@ class Routes:
         parts = urlsplit(url)
         host = parts.hostname or ""
         if parts.scheme not in _PORTS or not host or not host.isascii():
-            raise ValueError(f"not a valid URL of HTTP, with a host in ASCII: {host or parts.scheme}")
+            raise ValueError(
+                f"not a valid URL of HTTP, with a host in ASCII: {host or parts.scheme}"
+            )
         authority = parts.netloc.rpartition("@")[2]
         proxy = self._proxies.choose(parts.scheme, host, parts.port)
         is_redirect = redirected_from not in {"", host}

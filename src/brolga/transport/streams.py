@@ -78,7 +78,10 @@ class TLSStream:
         self._received, self._encrypted = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._to_send = memoryview(b"")
         self._tls = context.wrap_bio(self._received, self._encrypted, server_hostname=server_name)
-        self._want_read, self._ends = ssl.SSLWantReadError, (ssl.SSLZeroReturnError, ssl.SSLEOFError)
+        self._want_read, self._ends = (
+            ssl.SSLWantReadError,
+            (ssl.SSLZeroReturnError, ssl.SSLEOFError),
+        )
 
     @property
     def events(self) -> int:

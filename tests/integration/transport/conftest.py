@@ -45,7 +45,7 @@ def driver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 def client(driver: str) -> Iterator[Transport]:
     """Make a transport; nothing of it may be left open."""
     with DRIVERS[driver](timeout_s=TEST_TIMEOUT_S) as transport:
-        yield transport  # type: ignore[misc] # both have the same methods
+        yield transport
     gc.collect()  # what was not closed says so now
 
 

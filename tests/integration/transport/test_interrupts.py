@@ -19,10 +19,10 @@ from tests.integration.transport.flows import (
 from tests.raw_server import Peer, serve_script
 
 from brolga.protocol import BodyError, Flow, ReadFlow, Request, Timeout
-from brolga.transport import Transport, connection, streams
+from brolga.transport import Transport, connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from brolga.spec.blob import Block
 
