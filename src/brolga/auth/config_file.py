@@ -10,13 +10,13 @@ import base64
 import json
 import os
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from brolga.auth.entries import check_credentials, docker_key, keys_covering
 from brolga.errors import CredentialsError, excerpt
 from brolga.protocol import Credentials
+from brolga.spec.value import Value, field
 
 if TYPE_CHECKING:
     from brolga.auth.helpers import Helper
@@ -62,8 +62,7 @@ def _home() -> Path:
     return Path(home if os.path.isabs(home) else "/")  # noqa: PTH117 - a str
 
 
-@dataclass(frozen=True)
-class ConfigFile:
+class ConfigFile(Value):
     """A credentials file: its path, and its JSON object, which is empty for a missing file."""
 
     path: Path

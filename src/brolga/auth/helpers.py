@@ -14,12 +14,12 @@ import selectors
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass
 from typing import IO, Final, cast
 
 from brolga.auth.entries import check_credentials
 from brolga.errors import CredentialsError, excerpt
 from brolga.protocol import Credentials
+from brolga.spec.value import Value
 from brolga.stream.exit_status import ExitStatusUnknown, wait_for_exit
 
 _TIMEOUT_S: Final = 30.0  # for one action
@@ -31,8 +31,7 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _NOT_FOUND: Final = b"credentials not found in native keychain"
 
 
-@dataclass(frozen=True)
-class Helper:
+class Helper(Value):
     """The program `docker-credential-{name}`, and the `key` of one registry in it.
 
     The caller checks `name`.

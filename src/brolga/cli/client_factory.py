@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import random
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from brolga.cli.config_file import choose_upload_style
 from brolga.cli.output import print_warning
+from brolga.spec.value import Value
 from brolga.stores import DEFAULT_JOBS
 
 if TYPE_CHECKING:
@@ -95,8 +95,7 @@ def use_one_malloc_arena() -> bool:
         return False
 
 
-@dataclass(frozen=True)
-class _RegistryKeychain:
+class _RegistryKeychain(Value):
     """Credentials for one registry, and the keychain for the others."""
 
     registry: str

@@ -4,10 +4,11 @@
 upload-style = "chunked:16MiB"
 """
 
+from __future__ import annotations
+
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -16,13 +17,13 @@ import click
 from brolga.cli.params import parse_size
 from brolga.errors import InvalidReference, excerpt
 from brolga.spec.reference import Repository
+from brolga.spec.value import Value
 
 _CHUNKED: Final = "chunked"
 _STYLES: Final = ("auto", "streamed", "put", _CHUNKED)
 
 
-@dataclass(frozen=True)
-class UploadStyle:
+class UploadStyle(Value):
     """An upload style: the text that the user wrote, and the value that `Client` takes."""
 
     text: str

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from brolga.cli.local_paths import check_target, print_ref
 from brolga.images import ImageIndex, Tree, creation_time
+from brolga.spec.value import replace
 from brolga.stores.location import ImageRef, LocalRef, is_archive, parse_image_ref
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +14,7 @@ from brolga.protocol import Retry
 from brolga.spec.mediatypes import UNKNOWN_ARTIFACT
 from brolga.spec.platform import DEFAULT_PLATFORM
 from brolga.spec.reference import Reference, Repository
+from brolga.spec.value import as_dict
 from brolga.stores import location
 from brolga.stores.copy import Copier
 from brolga.stores.push import push
@@ -66,7 +66,7 @@ class Client:
         options = transport or TransportOptions()
         self._uploads = uploads or UploadOptions()
         self._transport = Transport(
-            **asdict(options), keepalive=2 * self._uploads.jobs, on_warning=on_warning
+            **as_dict(options), keepalive=2 * self._uploads.jobs, on_warning=on_warning
         )
         self.registries = Registries(
             self._transport,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import ImageNotFound, InvalidReference, SourceError
 from brolga.spec.reference import Repository
+from brolga.spec.value import Value
 from brolga.stores import location
 from brolga.stores.store import NullStore, OnePassStore
 
@@ -33,8 +33,7 @@ _USES: Final = {
 }
 
 
-@dataclass(frozen=True)
-class StoreOpener:
+class StoreOpener(Value):
     """Opens places as stores. `on_warning` is as `Layout` has it."""
 
     registries: Registries

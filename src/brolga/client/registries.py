@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from brolga import protocol
 from brolga.errors import Denied, Unauthorized
 from brolga.protocol import Credentials, Timeout, UploadStrategy, identify_registry
 from brolga.spec.reference import Repository
+from brolga.spec.value import Value, field, replace
 from brolga.stores import DEFAULT_JOBS
 from brolga.stores.registry import RegistryStore
 from brolga.stream.replay import DEFAULT_WINDOW, MemoryBuffer
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from brolga.transport import Transport
 
 
-@dataclass(frozen=True, kw_only=True)
-class TransportOptions:
+class TransportOptions(Value, kw_only=True):
     """How a client connects to registries.
 
     `insecure` allows plain http and unverified TLS; without it, plain http is used for loopback
@@ -48,8 +47,7 @@ class TransportOptions:
     timeout_s: float = 60.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class UploadOptions:
+class UploadOptions(Value, kw_only=True):
     """How a client pushes blobs, and what it keeps of them meanwhile.
 
     `jobs` is how many blobs are pushed at a time. `style` is how their bytes are sent: `auto` (as
@@ -98,8 +96,7 @@ class UploadOptions:
         return profile.strategy.cap_chunk(self.window // uploads).override(style)
 
 
-@dataclass(frozen=True)
-class Registries:
+class Registries(Value):
     """The registries of one client, each pinged at its first use. Threads may share it.
 
     `credentials` is a keychain, which is asked for each repository, or credentials for every

@@ -6,7 +6,6 @@ Usage). Its blobs can be streams, which are read when they are pushed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
 from brolga.errors import LayerError
@@ -15,6 +14,7 @@ from brolga.images.image import Image, creation_time
 from brolga.spec.blob import Blob, BlobStream, runs_user_code
 from brolga.spec.manifest import Manifest
 from brolga.spec.mediatypes import OCI_EMPTY
+from brolga.spec.value import Value, replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +27,7 @@ _TITLE: Final = "org.opencontainers.image.title"
 _CREATED: Final = "org.opencontainers.image.created"
 
 
-@dataclass(frozen=True)
-class _DescribedBlob:
+class _DescribedBlob(Value):
     """A blob with a descriptor of its own."""
 
     blob: Blob
@@ -43,7 +42,6 @@ class _DescribedBlob:
         return self.blob.open()
 
 
-@dataclass(frozen=True)
 class TitledBlob(_DescribedBlob):
     """A blob with a file name, under which oras stores it when it pulls."""
 
@@ -56,7 +54,6 @@ class TitledBlob(_DescribedBlob):
         return replace(descriptor, annotations={**descriptor.annotations, _TITLE: self.title})
 
 
-@dataclass(frozen=True)
 class StreamBlob(_DescribedBlob):
     """A stream of any bytes as a blob, with a layer's media type only if it is a tar."""
 
@@ -68,8 +65,7 @@ class StreamBlob(_DescribedBlob):
         return replace(self.blob.descriptor, media_type=self.blob.stream_media_type)
 
 
-@dataclass(frozen=True, eq=False)
-class Artifact(Image):
+class Artifact(Image, eq=False):
     """A manifest of blobs with a type of its own: an SBOM, a signature, a model."""
 
     @classmethod

@@ -8,7 +8,6 @@ follows the redirects of reads. It never sends a stream twice.
 from __future__ import annotations
 
 from base64 import b64encode
-from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
@@ -19,6 +18,7 @@ from brolga.protocol.http import Flow, Request, Response, Timeout
 from brolga.protocol.responses import raise_for_status
 from brolga.protocol.retry import Retry, no_clock, send_with_retry
 from brolga.protocol.urls import check_url, hostname, origin, redact, resolve
+from brolga.spec.value import Value, field, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,8 +34,7 @@ _SAME_METHOD: Final = (307, 308)  # the others turn a POST into a GET
 _MAX_REDIRECTS: Final = 5
 
 
-@dataclass(frozen=True)
-class Credentials:
+class Credentials(Value):
     """A username and password, or a token. No secret appears in the repr.
 
     `identity_token` is an OAuth2 refresh token (docker's `identitytoken`), `registry_token` a
@@ -200,8 +199,7 @@ class RegistrySession:
         return (yield from follow_redirects(request, send, _TOKEN_SERVER, resends=True))
 
 
-@dataclass(frozen=True)
-class Access:
+class Access(Value):
     """The access of one conversation to a registry: a scope, and the URLs below `root`."""
 
     registry: RegistrySession

@@ -7,11 +7,11 @@ thrown into it. It returns its result. The driver (`transport`) does all I/O.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias, TypeVar
 
 from brolga.protocol.urls import redact
+from brolga.spec.value import Value, field
 
 _T = TypeVar("_T")
 # Bytes in blocks; an empty block is a heartbeat.
@@ -26,8 +26,7 @@ class Timeout(Enum):
     LONG = "long"  # a multiple of it: the registry moves a whole blob before it responds
 
 
-@dataclass(frozen=True, repr=False)
-class Request:
+class Request(Value):
     """One request.
 
     A `body` of bytes, or a tuple of bytes, can be sent again; any other body is a stream and is
@@ -59,8 +58,7 @@ class Request:
         return f"<Request {self.method} {redact(self.url)}>"
 
 
-@dataclass(frozen=True)
-class Response:
+class Response(Value):
     """One response. Header names are in lower case; the driver may have cut `body` at its limit.
 
     `sent` counts the bytes of the request's body that were sent. `complete` is False if the

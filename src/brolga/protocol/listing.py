@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -65,14 +64,14 @@ def next_page(access: Access, request: Request, response: Response) -> str:
     return url
 
 
-@dataclass
 class ListLimits:
     """How many more pages, entries and bytes of one list may be read; `what` is its name."""
 
-    what: str
-    pages: int
-    entries: int
-    size: int  # bytes
+    def __init__(self, what: str, pages: int, entries: int, size: int) -> None:
+        self.what = what
+        self.pages = pages
+        self.entries = entries
+        self.size = size  # bytes
 
     def count_bytes(self, request: Request, response: Response) -> None:
         """Count the bytes of a page. Raises ProtocolViolation if there are too many."""

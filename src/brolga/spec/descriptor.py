@@ -9,7 +9,6 @@ from __future__ import annotations
 import binascii
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Self
 
@@ -18,6 +17,7 @@ from brolga.spec import json
 from brolga.spec.digest import Digest
 from brolga.spec.mediatypes import check_media_type
 from brolga.spec.platform import Platform
+from brolga.spec.value import Value, field
 
 # "size: int64" (descriptor.md, Properties).
 _MAX_SIZE: Final = 2**63 - 1
@@ -26,8 +26,7 @@ _MEMBERS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Descriptor:
+class Descriptor(Value):
     """The media type, digest and size in bytes of a blob or manifest.
 
     `data` is the embedded content, which must have that size and digest. `extra` holds members
@@ -45,8 +44,8 @@ class Descriptor:
     data: bytes | None = field(default=None, repr=False, kw_only=True)
     extra: Mapping[str, object] = field(default_factory=dict, kw_only=True)
 
-    __hash__ = json.hash_dataclass
-    __reduce__ = json.reduce_dataclass
+    __hash__ = json.hash_value
+    __reduce__ = json.reduce_value
 
     def __post_init__(self) -> None:
         """Check each property, and keep read-only copies of the mappings."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final, Protocol, Self
 
 from brolga.errors import DigestMismatch, InvalidDigest, excerpt
+from brolga.spec.value import Value
 
 # The grammar has no bound. This is the longest file name of common file systems, and an OCI
 # layout stores a blob under its `encoded` part (image-layout.md, Blobs); sha512 needs 135.
@@ -58,8 +58,7 @@ def hasher(algorithm: str = "sha256") -> Hasher:
     return _HASHES[algorithm]()
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Digest:
+class Digest(Value, order=True):
     """An algorithm and a hash (descriptor.md, Digests). Raises InvalidDigest if it is not valid."""
 
     algorithm: str

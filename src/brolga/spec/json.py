@@ -12,7 +12,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import fields
 from functools import reduce
 from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeVar
@@ -20,6 +19,7 @@ from typing import Any, Final, Protocol, TypeVar
 from brolga.errors import InvalidManifest, excerpt
 from brolga.spec.digest import Digest
 from brolga.spec.mediatypes import check_media_type
+from brolga.spec.value import Value, as_dict
 
 D = TypeVar("D")
 S = TypeVar("S")
@@ -285,9 +285,9 @@ def hash_key(value: object) -> Any:  # noqa: ANN401 - JSON is of any type
     return value
 
 
-def hash_dataclass(value: Any) -> int:  # noqa: ANN401 - any dataclass of frozen JSON
+def hash_value(value: Value) -> int:
     """Implement `__hash__` of every field: equal hashes would make a set of many values slow."""
-    return hash(hash_key(tuple(getattr(value, name) for name in value.__slots__)))
+    return hash(hash_key(tuple(as_dict(value).values())))
 
 
 def update_members(members: Mapping[str, T], changes: Mapping[str, T | None]) -> dict[str, T]:
@@ -301,9 +301,9 @@ def update_members(members: Mapping[str, T], changes: Mapping[str, T | None]) ->
     return updated
 
 
-def reduce_dataclass(value: Any) -> tuple[object, ...]:  # noqa: ANN401 - any dataclass of frozen JSON
+def reduce_value(value: Value) -> tuple[object, ...]:
     """Implement `__reduce__` with plain dicts: a read-only mapping cannot be pickled."""
-    return _rebuild, (type(value), {f.name: thaw(getattr(value, f.name)) for f in fields(value)})
+    return _rebuild, (type(value), {name: thaw(item) for name, item in as_dict(value).items()})
 
 
 def _rebuild(kind: Callable[..., object], values: dict[str, object]) -> object:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final, Self
 
 from brolga.errors import excerpt
-from brolga.spec.json import Members, freeze, hash_dataclass, read_string, reduce_dataclass, thaw
+from brolga.spec.json import Members, freeze, hash_value, read_string, reduce_value, thaw
+from brolga.spec.value import Value, field
 
 _WORD: Final = "[A-Za-z0-9._-]++"
 _PLATFORM: Final = re.compile(
@@ -27,8 +27,7 @@ _IMPLIED_VARIANT: Final = frozenset({"amd64", "arm64"})
 _VARIANT_NUMBER: Final = re.compile(r"v([0-9]{1,3})(?:\.([0-9]{1,3}))?")
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(Value):
     """What an image needs to run: an operating system, a CPU, and their variants.
 
     An empty field is not specified. `extra` holds members that the spec does not define
@@ -47,8 +46,8 @@ class Platform:
         object.__setattr__(self, "os_features", tuple(self.os_features))
         object.__setattr__(self, "extra", freeze(self.extra))
 
-    __hash__ = hash_dataclass
-    __reduce__ = reduce_dataclass
+    __hash__ = hash_value
+    __reduce__ = reduce_value
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Self
 
 from brolga.errors import InvalidDigest, InvalidReference, excerpt
 from brolga.spec.digest import MAX_DIGEST_LENGTH, Digest
+from brolga.spec.value import Value, field
 
 DEFAULT_REGISTRY: Final = "docker.io"
 DEFAULT_TAG: Final = "latest"
@@ -45,8 +45,7 @@ _SCHEME: Final = re.compile("[A-Za-z][A-Za-z0-9+.-]*+://")
 _NOT_PRINTABLE_ASCII: Final = re.compile("[^!-~]")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Repository:
+class Repository(Value, order=True):
     """A registry (`host` or `host:port`) and the path of a repository in it.
 
     Holds the canonical spelling: the host in lower case, Docker Hub as `docker.io` and its
@@ -108,8 +107,7 @@ class Repository:
 
 
 @functools.total_ordering
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(Value):
     """A manifest in a repository, by tag, by digest, or by both.
 
     With neither, the tag is `latest` and `tag_is_default` is true; comparisons ignore that flag.

@@ -14,12 +14,12 @@ repository `oci` of Docker Hub is written docker.io/library/oci.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, overload
 
 from brolga.errors import InvalidDigest, InvalidReference, excerpt
 from brolga.spec.digest import Digest
 from brolga.spec.reference import Reference, Repository
+from brolga.spec.value import Value, replace
 from brolga.stores.names import digest_of, number_of
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ _TAG_AND_DIGEST: Final = re.compile(".*@sha(?:256|512):.*")
 _BY_DIGEST: Final = re.compile("([^:]+)@((?:sha256|sha512):[^:]*)")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class LocalRef:
+class LocalRef(Value, order=True):
     """A place on this machine: an image layout, or an archive.
 
     `name` is a tag or another name of an image in it, `@N`, a digest, or "" for the only one. The

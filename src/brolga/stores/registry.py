@@ -7,7 +7,6 @@ read, one of another repository of the registry is mounted, and a small one goes
 from __future__ import annotations
 
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +22,7 @@ from brolga.images import BlockStream, InMemoryBlob, StoredBlob
 from brolga.spec.blob import Rereadable
 from brolga.spec.digest import Digest
 from brolga.spec.index import parse_manifest
+from brolga.spec.value import Value, field
 from brolga.stores.store import read_tree
 from brolga.stream.replay import MemoryBuffer, ReplayableBody
 
@@ -45,8 +45,7 @@ if TYPE_CHECKING:
 _CANONICAL: Final = "sha256"
 
 
-@dataclass(frozen=True)
-class RegistryStore:
+class RegistryStore(Value):
     """A repository of a registry, as a `store.Store`. Threads may share one.
 
     `connect` pings the registry; it is called when the first request is made. `mounts` says whether

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes, urlsplit
+
+from brolga.spec.value import Value, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,8 +32,7 @@ class InvalidProxy(ValueError):
         self.hint = hint
 
 
-@dataclass(frozen=True)
-class Proxy:
+class Proxy(Value):
     """A proxy; `auth` is its user and password."""
 
     scheme: str
@@ -45,11 +45,10 @@ class Proxy:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, repr=False)
-class Proxies:
+class Proxies(Value):
     """The proxy variable, as name and value, of each scheme, and the hosts without a proxy."""
 
-    by_scheme: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    by_scheme: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
     no_proxy: str = ""
 
     def choose(self, scheme: str, host: str, port: int | None) -> Proxy | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections import deque
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from posixpath import dirname, normpath
@@ -30,6 +29,7 @@ from brolga.spec.digest import Digest
 from brolga.spec.index import select_best
 from brolga.spec.json import MAX_SIZE
 from brolga.spec.mediatypes import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, detect_compression
+from brolga.spec.value import Value
 from brolga.stores.names import join_first, number_of
 from brolga.stores.store import verify_blocks
 from brolga.tar.entries import read_entries
@@ -57,8 +57,7 @@ _DIGEST_NAMES: Final = (
 _BLOB: Final = re.compile(r"blobs/([^/]+)/([^/]+)")
 
 
-@dataclass(frozen=True)
-class ArchiveLimits:
+class ArchiveLimits(Value):
     """What is kept in memory of an archive that is read.
 
     `name_length` is the total of all names and link targets, in characters. A pipe's documents are
@@ -112,8 +111,7 @@ class ArchiveEntry(Protocol):
         """Return the file as the layer `diff_id`, to be compressed if it is not."""
 
 
-@dataclass(frozen=True)
-class TarFile:
+class TarFile(Value):
     """A regular file of a tar as it comes; a blob, read once, if its name claims a `digest`.
 
     `data` must be read before the next file. It begins at `start` in the tar.
@@ -265,8 +263,7 @@ def blob_path(digest: Digest) -> str:
     return f"blobs/{digest.algorithm}/{digest.encoded}"
 
 
-@dataclass(frozen=True)
-class Names:
+class Names(Value):
     """The names of an image: its `tags`, and the `others`, as its file or digest."""
 
     tags: tuple[str, ...]

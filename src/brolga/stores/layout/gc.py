@@ -11,7 +11,6 @@ import re
 import stat
 import time
 from collections import defaultdict, deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from brolga.disk.layout import TEMPORARY_PREFIX
@@ -19,6 +18,7 @@ from brolga.errors import InvalidDigest, InvalidManifest
 from brolga.spec.digest import Digest
 from brolga.spec.json import decode
 from brolga.spec.mediatypes import INDEX_TYPES, MANIFEST_TYPES
+from brolga.spec.value import Value
 from brolga.stores.layout.index import name_of
 from brolga.stores.layout.reading import verify_manifest
 
@@ -47,8 +47,7 @@ Node: TypeAlias = "tuple[Digest, str]"  # and how it is read
 T = TypeVar("T", bound="Hashable")
 
 
-@dataclass(frozen=True)
-class GCResult:
+class GCResult(Value):
     """What was deleted: `blobs` of `size` bytes, and `scratch` files of writers that stopped.
 
     `young` blobs are not needed but too recent to delete. `unread` are the manifests that cannot be
@@ -62,12 +61,12 @@ class GCResult:
     unread: tuple[str, ...] = ()
 
 
-@dataclass
 class Reachability:
     """Follows references between blobs. `unread` has the error of each manifest not parsed."""
 
-    files: Files
-    unread: dict[Digest, str] = field(default_factory=dict)
+    def __init__(self, files: Files) -> None:
+        self.files = files
+        self.unread: dict[Digest, str] = {}
 
     def reachable_roots(self, index: LayoutIndex) -> LayoutIndex:
         """Return the index without unnamed images, unless they refer to one that stays."""
