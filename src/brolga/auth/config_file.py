@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _MAX_FILE: Final = 1 << 20  # bytes
 # Such as osxkeychain, ecr-login or desktop.exe. Only `docker-credential-` and such a name is run.
-_HELPER_NAME: Final = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+_HELPER_NAME: Final = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
 _KINDS: Final[dict[type, str]] = {dict: "an object", str: "a string"}
 
 _T = TypeVar("_T")
@@ -106,7 +106,7 @@ class ConfigFile(Value):
         name = self._typed(str, by_key.get(key, self.document.get("credsStore")), place)
         if not name:
             return None
-        if not _HELPER_NAME.fullmatch(name):
+        if not re.fullmatch(_HELPER_NAME, name):
             raise self._fault(place, "is not the plain name of a credential helper")
         # Imported here, as it imports modules that start processes.
         from brolga.auth.helpers import Helper

@@ -27,7 +27,7 @@ _MAX_OUTPUT: Final = 1 << 20  # bytes, of stdout and of stderr
 _BLOCK: Final = 1 << 16  # bytes
 # The username of an identity token.
 _TOKEN: Final = "<token>"  # noqa: S105 - a marker, no secret
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_SURROGATE: Final = "[\ud800-\udfff]"
 _NOT_FOUND: Final = b"credentials not found in native keychain"
 
 
@@ -69,7 +69,7 @@ class Helper(Value):
         """Store the identity token, else username and password. Raises CredentialsError."""
         secret = credentials.identity_token or credentials.password
         username = _TOKEN if credentials.identity_token else credentials.username
-        if _SURROGATE.search(username + secret):  # JSON must be UTF-8
+        if re.search(_SURROGATE, username + secret):  # JSON must be UTF-8
             raise CredentialsError(
                 f"{self.program} cannot keep a name or a password that is not UTF-8"
             )

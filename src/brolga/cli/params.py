@@ -12,9 +12,9 @@ from brolga.spec.mediatypes import check_media_type
 from brolga.spec.platform import Platform
 
 _MAX_TIMEOUT_S: Final = 86400
-_SIZE: Final = re.compile(r"([0-9]{1,18})(?:([KMG])(?:iB)?)?")
+_SIZE: Final = r"([0-9]{1,18})(?:([KMG])(?:iB)?)?"
 _SIZE_BITS: Final = {None: 0, "K": 10, "M": 20, "G": 30}
-_DURATION: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
+_DURATION: Final = r"([0-9]{1,9})([smhd]?)"
 _UNITS_S: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -40,7 +40,7 @@ class Parsed(click.ParamType):  # type: ignore[type-arg] # not generic before cl
 
 def parse_size(text: str) -> int:
     """Return a size in bytes. Raises ValueError."""
-    match = _SIZE.fullmatch(text)
+    match = re.fullmatch(_SIZE, text)
     if match is None:
         raise ValueError(f"invalid size {text!r}: use bytes, or a number with suffix K, M or G")
     return int(match[1]) << _SIZE_BITS[match[2]]
@@ -68,7 +68,7 @@ def parse_seconds(text: str) -> float:
 
 def parse_duration(text: str, minimum: int = 0) -> float:
     """Return the seconds of a time with a unit, such as 12h. Raises ValueError."""
-    match = _DURATION.fullmatch(text)
+    match = re.fullmatch(_DURATION, text)
     if match is None or int(match[1]) < minimum:
         raise ValueError(f"{text!r} is not a valid time: use a number with suffix s, m, h or d")
     return float(int(match[1]) * _UNITS_S[match[2]])

@@ -32,9 +32,8 @@ _MAX_SIZE: Final = 256 << 20  # bytes
 _MAX_BODY: Final = 4 << 20  # bytes; what the driver keeps of a body
 _MAX_NAME: Final = 1024  # characters
 # `rel` may name several relations, in any case (RFC 8288, section 3.3).
-_NEXT: Final = re.compile(
-    r"""<([^<>]*)>\s*;(?:[^,<]*[;\s])?rel\s*=\s*["']?(?:[^"',;<>]{0,99}\s)?next(?![^\s"',;])""",
-    re.IGNORECASE,
+_NEXT: Final = (
+    r"""(?i)<([^<>]*)>\s*;(?:[^,<]*[;\s])?rel\s*=\s*["']?(?:[^"',;<>]{0,99}\s)?next(?![^\s"',;])"""
 )
 
 
@@ -53,7 +52,7 @@ def list_repositories(access: Access) -> ListFlow:
 
 def next_page(access: Access, request: Request, response: Response) -> str:
     """Return the URL of a list's next page, which the registry must have (RFC 8288), or ""."""
-    match = _NEXT.search(response.headers.get("link", ""))
+    match = re.search(_NEXT, response.headers.get("link", ""))
     if match is None:
         return ""
     url = check_url(resolve(request.url, match[1]), "next page", named_by=request.url)

@@ -30,7 +30,7 @@ _ACCEPT: Final = {
 # What the driver keeps of a body; registries accept manifests of 4 MB (Pushing Manifests).
 _MAX_SIZE: Final = 4 << 20
 # Some registries send a length of 0 with every HEAD; a manifest is not empty.
-_LENGTH: Final = re.compile("0*[1-9][0-9]{0,17}")
+_LENGTH: Final = "0*[1-9][0-9]{0,17}"
 # Types that a store or an HTTP library gives to a file of unknown type.
 _GENERIC_TYPES: Final = {
     "",
@@ -133,7 +133,7 @@ def _read_head(request: Request, response: Response, expected: Digest | None) ->
     if expected is not None and actual is not None:
         _check_equal("the registry says that {expected} is {actual}", expected, actual)
     digest, length = expected or actual, response.headers.get("content-length", "")
-    if digest is None or is_generic or not _LENGTH.fullmatch(length):
+    if digest is None or is_generic or not re.fullmatch(_LENGTH, length):
         return None
     try:
         return Descriptor(media_type, digest, int(length))

@@ -21,9 +21,9 @@ MAX_DIGEST_LENGTH: Final = 255
 # Spelled-out classes, not \w or \d, which match other alphabets. Repeated classes are possessive,
 # to avoid backtracking; groups are not, as Python before 3.11.5 gets possessive groups wrong
 # (python/cpython#106052).
-_ALGORITHM: Final = re.compile(r"[a-z0-9]++(?:[+._-][a-z0-9]++)*")
-_ENCODED: Final = re.compile(r"[a-zA-Z0-9=_-]++")
-_LOWER_HEX: Final = re.compile(r"[0-9a-f]++")
+_ALGORITHM: Final = r"[a-z0-9]++(?:[+._-][a-z0-9]++)*"
+_ENCODED: Final = r"[a-zA-Z0-9=_-]++"
+_LOWER_HEX: Final = r"[0-9a-f]++"
 
 # Length of `encoded` in characters (descriptor.md, Registered algorithms).
 _REGISTERED: Final[Mapping[str, int]] = {"sha256": 64, "sha512": 128, "blake3": 64}
@@ -72,7 +72,7 @@ class Digest(Value, order=True):
             raise InvalidDigest(
                 f"digest of {length} characters: at most {MAX_DIGEST_LENGTH} are taken"
             )
-        if not _ALGORITHM.fullmatch(self.algorithm):
+        if not re.fullmatch(_ALGORITHM, self.algorithm):
             raise InvalidDigest(
                 f"digest algorithm {excerpt(self.algorithm)} is not lower-case letters and digits, "
                 "in parts joined by one of '+._-'"
@@ -81,11 +81,11 @@ class Digest(Value, order=True):
         if size is None:
             # "Implementations SHOULD allow digests that are unsupported to pass validation if they
             # comply with the above grammar" (descriptor.md, Digests).
-            if not _ENCODED.fullmatch(encoded):
+            if not re.fullmatch(_ENCODED, encoded):
                 raise InvalidDigest(
                     f"digest encoded part {excerpt(encoded)} is not letters, digits and '=_-'"
                 )
-        elif len(encoded) != size or not _LOWER_HEX.fullmatch(encoded):
+        elif len(encoded) != size or not re.fullmatch(_LOWER_HEX, encoded):
             raise InvalidDigest(
                 f"digest encoded part {excerpt(encoded)} is not "
                 f"the {size} lower-case hexadecimal digits of {self.algorithm}"

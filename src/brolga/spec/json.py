@@ -35,7 +35,7 @@ MAX_SIZE: Final = 4 << 20  # bytes
 # spec's documents have about six levels.
 MAX_DEPTH: Final = 64
 
-_PLAIN_NAME: Final = re.compile("[A-Za-z_][A-Za-z0-9_]{0,63}")
+_PLAIN_NAME: Final = "[A-Za-z_][A-Za-z0-9_]{0,63}"
 _MAX_PATH: Final = 240  # characters: an error is one line
 
 _JSON_NAMES: Final[Mapping[type, str]] = {
@@ -58,7 +58,7 @@ def join_path(path: str, step: str | int) -> str:
     """Return the JSON path of a member or an item, of bounded length (RFC 9535, section 2)."""
     if isinstance(step, int):
         longer = f"{path}[{step}]"
-    elif _PLAIN_NAME.fullmatch(step):
+    elif re.fullmatch(_PLAIN_NAME, step):
         longer = f"{path}.{step}"
     else:
         longer = f"{path}[{excerpt(step)}]"

@@ -21,7 +21,7 @@ CHECK_PROXY: Final = "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # HOST, HOST:PORT, [IPV6], [IPV6]:PORT or a bare IPv6 address.
-_RULE: Final = re.compile(r"(?:\[([^]]+)\]|([^:]+))(?::([0-9]*))?|([0-9a-f:.]+)")
+_RULE: Final = r"(?:\[([^]]+)\]|([^:]+))(?::([0-9]*))?|([0-9a-f:.]+)"
 
 
 class InvalidProxy(ValueError):
@@ -129,7 +129,7 @@ def _matches(rule: str, host: str, address: IPv4Address | IPv6Address | None, po
             return address is not None and address in ip_network(rule, strict=False)
         except ValueError:
             return False
-    parts = _RULE.fullmatch(rule)
+    parts = re.fullmatch(_RULE, rule)
     if parts is None or (parts[3] and parts[3] != str(port)):
         return False
     name = (parts[1] or parts[2] or parts[4]).removeprefix("*")

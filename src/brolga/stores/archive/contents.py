@@ -49,12 +49,12 @@ _HEAD_SIZE: Final = 512  # bytes of a file that show its kind
 _MAX_LINKS: Final = 16  # in a chain
 # The names that Docker, skopeo and crane form from a sha256, and the kinds that they are given to.
 _DIGEST_NAMES: Final = (
-    (re.compile(r"([0-9a-f]{64})\.json"), {"json"}),
-    (re.compile(r"([0-9a-f]{64})\.tar"), {"tar"}),
-    (re.compile(r"([0-9a-f]{64})\.tar\.(?:gz|zst)"), {"gzip", "zstd"}),
-    (re.compile(r"sha256:([0-9a-f]{64})"), {"json"}),
+    (r"([0-9a-f]{64})\.json", {"json"}),
+    (r"([0-9a-f]{64})\.tar", {"tar"}),
+    (r"([0-9a-f]{64})\.tar\.(?:gz|zst)", {"gzip", "zstd"}),
+    (r"sha256:([0-9a-f]{64})", {"json"}),
 )
-_BLOB: Final = re.compile(r"blobs/([^/]+)/([^/]+)")
+_BLOB: Final = r"blobs/([^/]+)/([^/]+)"
 
 
 class ArchiveLimits(Value):
@@ -175,7 +175,7 @@ class Contents:
 
     def _reserve_name(self, path: str) -> None:
         """Count a name. A blob may come twice: its digest says that both are the same."""
-        if path in self and not _BLOB.fullmatch(path):
+        if path in self and not re.fullmatch(_BLOB, path):
             raise CorruptBlob(f"the archive has two files {excerpt(path)}: readers differ on them")
         if len(self._entries) + len(self._links) >= self._limits.files:
             raise CorruptBlob(f"the archive has more than {self._limits.files} files")
@@ -249,11 +249,11 @@ def _peek(data: Iterator[memoryview]) -> tuple[bytes, Iterator[memoryview]]:
 
 def digest_from_name(path: str, kind: str) -> Digest | None:
     """Return the digest that a file's name claims for its bytes, None if it claims none."""
-    if blob := _BLOB.fullmatch(path):
+    if blob := re.fullmatch(_BLOB, path):
         with suppress(InvalidDigest):
             return Digest(*blob.groups())
     for pattern, kinds in _DIGEST_NAMES:
-        if (match := pattern.fullmatch(path)) and kind in kinds:
+        if (match := re.fullmatch(pattern, path)) and kind in kinds:
             return Digest("sha256", match[1])
     return None
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 DEFAULT_AGE_S: Final = 3600.0
 # The registry keeps an upload session for a day after its last write, by default.
 _SESSION_AGE_S: Final = 86400.0
-_DIGESTS: Final = re.compile(rb"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+_DIGESTS: Final = rb"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}"
 # How a blob is read. Not its media type: a document could name one blob with thousands of them,
 # and it would be read as often.
 _MANIFEST: Final = "manifest"
@@ -168,7 +168,7 @@ def walk(
 
 
 def _find_digests(raw: bytes) -> set[Digest]:
-    return {Digest.parse(match.decode()) for match in _DIGESTS.findall(raw)}
+    return {Digest.parse(match.decode()) for match in re.findall(_DIGESTS, raw)}
 
 
 def _find_descriptors(value: object) -> Iterator[Node]:
