@@ -6,8 +6,6 @@ the file and the place, and never show values.
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import re
 from pathlib import Path
@@ -162,6 +160,8 @@ class ConfigFile(Value):
 
 def _parse(data: bytes) -> tuple[dict[str, Any], str]:
     """Return the JSON object in `data`, and a description of the problem, or ""."""
+    import json
+
     try:
         text = data.decode("utf-8-sig")
         document = json.loads(text) if text.strip() else {}
@@ -178,9 +178,11 @@ def _parse(data: bytes) -> tuple[dict[str, Any], str]:
 
 def _decode_pair(auth: str) -> tuple[str, str]:
     """Return the username and password in an `auth`, or two empty strings if it is invalid."""
+    from base64 import b64decode
+
     auth = "".join(auth.split())
     try:
-        pair = base64.b64decode(auth + "=" * (-len(auth) % 4), validate=True)
+        pair = b64decode(auth + "=" * (-len(auth) % 4), validate=True)
     except ValueError:
         return "", ""
     # Bytes that are not UTF-8 are sent as they are: see Credentials.basic.

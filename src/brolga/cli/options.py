@@ -10,13 +10,14 @@ from typing import Any, Final
 import click
 
 from brolga.cli.click_ext import MAY_BE_EMPTY
-from brolga.cli.config_file import UploadStyle, parse_style
 from brolga.cli.params import (
     Parsed,
+    UploadStyle,
     parse_pairs,
     parse_platform_choice,
     parse_seconds,
     parse_size,
+    parse_style,
 )
 from brolga.spec.value import Value, field_names
 from brolga.stores import DEFAULT_JOBS

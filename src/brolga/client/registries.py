@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 from brolga import protocol
 from brolga.errors import Denied, Unauthorized
-from brolga.protocol import Credentials, Timeout, UploadStrategy, identify_registry
+from brolga.protocol import Credentials, Timeout
 from brolga.spec.reference import Repository
 from brolga.spec.value import Value, field, replace
 from brolga.stores import DEFAULT_JOBS
 from brolga.stores.registry import RegistryStore
-from brolga.stream.replay import DEFAULT_WINDOW, MemoryBuffer
-from brolga.stream.spool import open_spool
+from brolga.stream import DEFAULT_WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from brolga.auth import Keychain
     from brolga.client.explain import Explanation
-    from brolga.protocol import Access, RegistrySession, Retry
+    from brolga.protocol import Access, RegistrySession, Retry, UploadStrategy
     from brolga.spec.digest import Digest
     from brolga.stream.replay import ReplayBuffer
     from brolga.stream.spool import SpoolChoice
@@ -72,7 +71,8 @@ class UploadOptions(Value, kw_only=True):
         if self.window < 0:
             raise ValueError(f"a window is 0 bytes or more, not {self.window}")
         for style in self.style.values() if isinstance(self.style, Mapping) else [self.style]:
-            UploadStrategy().override(style)
+            if style != "auto":  # it loads what a push needs
+                protocol.UploadStrategy().override(style)
 
     def buffer(self, uploads: int, *, is_reopenable: bool) -> ReplayBuffer:
         """Return a buffer for the bytes of one upload of `uploads` at a time.
@@ -80,8 +80,12 @@ class UploadOptions(Value, kw_only=True):
         A stream that can be read only once has the whole window. Those that can be read again
         share one, which only saves the second reading.
         """
-        if (spool := open_spool(self.spool)) is not None:
-            return spool
+        if self.spool is not False:
+            from brolga.stream.spool import make_spool
+
+            return make_spool(self.spool)
+        from brolga.stream.replay import MemoryBuffer
+
         return MemoryBuffer(self.window // uploads if is_reopenable else self.window)
 
     def strategy(
@@ -91,7 +95,7 @@ class UploadOptions(Value, kw_only=True):
         style = self.style
         if isinstance(style, Mapping):
             style = style.get(repository.registry, "auto")
-        profile = identify_registry(registry.host, registry.ping_headers)
+        profile = protocol.identify_registry(registry.host, registry.ping_headers)
         # A chunk is kept in memory until it has arrived, as the window is.
         return profile.strategy.cap_chunk(self.window // uploads).override(style)
 

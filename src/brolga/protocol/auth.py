@@ -7,10 +7,8 @@ follows the redirects of reads. It never sends a stream twice.
 
 from __future__ import annotations
 
-from base64 import b64encode
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlencode
 
 from brolga.errors import ProtocolViolation, TransportError
 from brolga.protocol.auth_tokens import TokenCache, parse_challenges, parse_token
@@ -51,6 +49,8 @@ class Credentials(Value):
     @property
     def basic(self) -> str:
         """The value of a Basic Authorization header (RFC 7617); "" without a secret for it."""
+        from base64 import b64encode
+
         secret = self.password or self.identity_token
         if not secret:
             return ""
@@ -159,6 +159,8 @@ class RegistrySession:
         self, params: dict[str, str], scope: tuple[str, ...], timeout: Timeout
     ) -> Flow[Response]:
         """Ask for a token for our own scope, not the challenge's (Token Authentication, OAuth2)."""
+        from urllib.parse import urlencode
+
         service = [("service", params["service"])] if params.get("service") else []
         request = Request("GET", params["realm"], timeout=timeout)
         if token := self._credentials.identity_token:

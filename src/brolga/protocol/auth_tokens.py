@@ -5,7 +5,6 @@ Both come from the network: they are read up to a limit, and a token must fit in
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -62,6 +61,8 @@ def parse_challenges(header: str) -> dict[str, dict[str, str]]:
 
 def parse_token(body: bytes) -> Token:
     """Return the token of a token server. Raises ProtocolViolation if it does not fit a header."""
+    import json
+
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):

@@ -16,8 +16,7 @@ from brolga.protocol import responses
 from brolga.protocol.http import Flow, Request, Response
 from brolga.protocol.responses import content_digest, raise_for_status, reject_html
 from brolga.spec.descriptor import Descriptor
-from brolga.spec.digest import Digest, hasher
-from brolga.spec.index import parse_manifest
+from brolga.spec.digest import Digest, check_computable
 from brolga.spec.mediatypes import DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_INDEX, OCI_MANIFEST
 
 if TYPE_CHECKING:
@@ -80,6 +79,8 @@ def get_manifest(access: Access, reference: str, delay_s: float = 0.0) -> Flow[F
         _check_equal("the registry gave a manifest of {actual} as {expected}", expected, digest)
     media_type = responses.media_type(response)
     if media_type.lower() in _GENERIC_TYPES:
+        from brolga.spec.index import parse_manifest
+
         try:
             media_type = parse_manifest(response.body).media_type
         except InvalidManifest:
@@ -173,7 +174,7 @@ def _parse_digest(reference: str) -> Digest | None:
     if ":" not in reference:
         return None
     digest = Digest.parse(reference)
-    hasher(digest.algorithm)
+    check_computable(digest.algorithm)
     return digest
 
 

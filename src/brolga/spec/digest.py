@@ -6,13 +6,14 @@ of the grammar can be held and passed on, as the spec asks; only sha256 and sha5
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable, Mapping
-from typing import Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from brolga.errors import DigestMismatch, InvalidDigest, excerpt
 from brolga.spec.value import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # The grammar has no bound. This is the longest file name of common file systems, and an OCI
 # layout stores a blob under its `encoded` part (image-layout.md, Blobs); sha512 needs 135.
@@ -24,7 +25,7 @@ MAX_DIGEST_LENGTH: Final = 255
 _ALGORITHM: Final = r"[a-z0-9]++(?:[+._-][a-z0-9]++)*"
 _ENCODED: Final = r"[a-zA-Z0-9=_-]++"
 _LOWER_HEX: Final = r"[0-9a-f]++"
-
+_COMPUTABLE: Final = ("sha256", "sha512")
 # Length of `encoded` in characters (descriptor.md, Registered algorithms).
 _REGISTERED: Final[Mapping[str, int]] = {"sha256": 64, "sha512": 128, "blake3": 64}
 
@@ -46,16 +47,12 @@ class Hasher(Protocol):
         """Return a copy of the present state."""
 
 
-_HASHES: Final[Mapping[str, Callable[[], Hasher]]] = {
-    "sha256": hashlib.sha256,
-    "sha512": hashlib.sha512,
-}
-
-
 def hasher(algorithm: str = "sha256") -> Hasher:
     """Return a new hashlib object. Raises InvalidDigest if it cannot compute the algorithm."""
-    _check_computable(algorithm)
-    return _HASHES[algorithm]()
+    import hashlib
+
+    check_computable(algorithm)
+    return hashlib.new(algorithm)
 
 
 class Digest(Value, order=True):
@@ -109,13 +106,13 @@ class Digest(Value, order=True):
     @classmethod
     def from_hasher(cls, state: Hasher) -> Self:
         """Return the digest of all bytes that an object of `hasher` has hashed so far."""
-        _check_computable(state.name)
+        check_computable(state.name)
         return cls(state.name, state.hexdigest())
 
     @property
     def is_computable(self) -> bool:
         """Whether bytes can be verified against this digest here."""
-        return self.algorithm in _HASHES
+        return self.algorithm in _COMPUTABLE
 
     def verifier(self) -> Verifier:
         """Return an object that verifies blocks of bytes. Raises InvalidDigest as `hasher` does."""
@@ -150,9 +147,10 @@ class Verifier:
             )
 
 
-def _check_computable(algorithm: str) -> None:
-    if algorithm not in _HASHES:
-        known = " and ".join(_HASHES)
+def check_computable(algorithm: str) -> None:
+    """Raise InvalidDigest if digests of an algorithm cannot be computed here."""
+    if algorithm not in _COMPUTABLE:
+        known = " and ".join(_COMPUTABLE)
         raise InvalidDigest(
             f"digest algorithm {excerpt(algorithm)} cannot be computed here: {known} can"
         )

@@ -6,7 +6,6 @@ and its path; it raises InvalidManifest.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -73,6 +72,8 @@ def decode(raw: bytes, limit: int = MAX_SIZE) -> dict[str, object]:
     """
     if len(raw) > limit:
         raise error_at("$", f"{len(raw)} bytes, but at most {limit} are read")
+    import json
+
     try:
         document: object = json.loads(raw.decode(), object_pairs_hook=_mark_duplicate)
     except UnicodeDecodeError as error:
@@ -140,6 +141,8 @@ def _error_after(steps: list[str | int], problem: str) -> InvalidManifest:
 
 def encode(document: dict[str, object]) -> bytes:
     """Return an object as compact JSON in UTF-8, its members in order. Raises InvalidManifest."""
+    import json
+
     try:
         text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode()

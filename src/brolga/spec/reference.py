@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import re
-from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Self
 
 from brolga.errors import InvalidDigest, InvalidReference, excerpt
@@ -94,6 +93,8 @@ class Repository(Value, order=True):
         host = self.host
         if host in {"localhost", "[::1]"} or host.endswith(".localhost"):
             return True
+        from ipaddress import IPv4Address
+
         try:
             return IPv4Address(host).is_loopback
         except ValueError:
@@ -263,6 +264,8 @@ def _canonical_host(host: str) -> str:
                 f"registry {excerpt(host)} has more than {_MAX_LABEL} characters between two dots"
             )
         return host
+    from ipaddress import IPv6Address
+
     try:
         address = IPv6Address(host[1:-1])
     except ValueError as error:
