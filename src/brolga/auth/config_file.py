@@ -160,7 +160,9 @@ class ConfigFile(Value):
 
 def _parse(data: bytes) -> tuple[dict[str, Any], str]:
     """Return the JSON object in `data`, and a description of the problem, or ""."""
-    import json
+    if not data:
+        return {}, ""
+    import json  # few have such a file
 
     try:
         text = data.decode("utf-8-sig")

@@ -11,7 +11,6 @@ import os
 import time
 from datetime import UTC, datetime
 from functools import reduce
-from inspect import getattr_static
 from typing import TYPE_CHECKING, Any
 
 from brolga.errors import InvalidManifest, LayerError
@@ -175,6 +174,8 @@ class Image(Value, eq=False):
         `created_by` and `comment` go into the config's history, with SOURCE_DATE_EPOCH or the
         present time. Raises TypeError for an object that is not a layer.
         """
+        from inspect import getattr_static  # slow to import
+
         created = creation_time()
         history = History(created=created, created_by=created_by, comment=comment)
         for layer in layers:
