@@ -13,7 +13,7 @@ from brolga.spec.reference import Repository
 from brolga.spec.value import Value
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from brolga.auth.config_file import StrPath
 
 
 class Keychain(Protocol):
@@ -59,7 +59,7 @@ class ConfigFiles(Value):
     `paths` None means the files that the environment names at each call.
     """
 
-    paths: tuple[Path, ...] | None = None
+    paths: tuple[StrPath, ...] | None = None
 
     def find(self, repository: Repository) -> Credentials | None:
         """Return the first credentials that a file or its helper has for `repository`, or None.

@@ -132,7 +132,10 @@ class Client:
     def manifest(self, place: ImageRef | str, platform: Platform | None = None) -> Manifest | Index:
         """Return the manifest or index; with `platform`, the manifest of that image."""
         place = location.parse_image_ref(place)
-        tree = self._stores.open_manifests(place).tree(place.identifier, platform)
+        store = self._stores.open_manifests(place)
+        if platform is None and isinstance(store, stores.RegistryStore):
+            return store.fetch_manifest(place.identifier)  # no image needs to be made of it
+        tree = store.tree(place.identifier, platform)
         while platform is not None and isinstance(tree, images.ImageIndex):
             tree = tree.child(tree.index.select(platform))
         return stores.complete_manifest(tree)
