@@ -20,10 +20,10 @@ _MISSING: Final = object()
 
 
 class _Field:
-    """A field: its type, as text, and the options of `dataclasses.field`."""
+    """A field: its type, and the options of `dataclasses.field`."""
 
     def __init__(self, options: dict[str, Any]) -> None:
-        self.annotation = ""
+        self.annotation: Any = None
         self.options = options
         self.default: object = options.get("default", _MISSING)
         self.factory: Callable[[], object] | None = options.get("default_factory")
@@ -107,7 +107,6 @@ class Value:
 
     `kw_only`, `order` and `eq` are as in `dataclasses.dataclass`. `__post_init__` checks a new
     value, and may set fields by `object.__setattr__`. The functions of `dataclasses` take values.
-    A module of values needs `from __future__ import annotations`.
     """
 
     if TYPE_CHECKING:
@@ -127,7 +126,7 @@ class Value:
         """Collect the fields of a class and of its base."""
         by_name = dict(cls.__fields__.by_name)
         for name, annotation in cls.__annotations__.items():
-            if annotation.startswith("ClassVar"):
+            if "ClassVar" in str(annotation):
                 continue
             given = cls.__dict__.get(name, _MISSING)
             if not isinstance(given, _Field):

@@ -54,6 +54,12 @@ def test_fields_of_a_base_come_first() -> None:
     assert as_dict(named) == {"x": 1, "y": 2, "name": "ab", "tags": ["t"], "length": 2}
 
 
+def test_annotations_may_be_types() -> None:
+    """As in a module without `from __future__ import annotations`."""
+    kind = type("Plain", (Value,), {"__annotations__": {"x": int, "y": ClassVar[int]}, "y": 2})
+    assert field_names(kind) == ("x",)
+
+
 def test_factory_makes_a_new_default_for_each_value() -> None:
     assert Named(1).tags is not Named(1).tags
     assert Named(1, tags=["t"]).tags == ["t"]

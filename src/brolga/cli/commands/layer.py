@@ -12,7 +12,6 @@ from brolga.cli import options
 from brolga.cli.click_ext import Verb, VerbGroup, examples
 from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import check_output, check_target, print_ref
-from brolga.cli.mutation import check_clock
 from brolga.cli.output import eprint, print_result, write_blocks
 from brolga.cli.params import Parsed, parse_media_type, parse_size
 from brolga.cli.progress import show_progress
@@ -228,6 +227,8 @@ def _check_flags(
         if artifact_type is not None or annotations:
             raise click.UsageError("--artifact-type and --annotation need a manifest: REPO:TAG")
         return
+    from brolga.cli.mutation import check_clock
+
     check_clock()
     compression = layer.compression
     declared = compression_of_media_type(media_type) if media_type else compression
