@@ -4,15 +4,14 @@
     python benchmarks/start.py --runs 3   does it all work?
     python benchmarks/start.py --modules  where the imports of `digest` take their time
 
-A multiple is of `python -I -c pass`, which shares the machine's load with the others. The verbs
-talk to an embedded registry in another process. Peers on PATH read from the same registry.
+A multiple is of `python -I -c pass`. CPU is what the process itself takes, so that it does not wait
+for the registry. The verbs talk to an embedded registry in another process. Peers on PATH read from the same registry.
 """
 
 from __future__ import annotations
 
 import argparse
 import compileall
-import os
 import re
 import shutil
 import subprocess
@@ -29,6 +28,8 @@ import brolga
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from process import Usage
 
 _BASE: Final = "python -I -c pass"
 # At most so many multiples.
@@ -109,25 +110,31 @@ def _peers(host: str) -> dict[str, Sequence[str]]:
     return {name: command for name, command in peers.items() if shutil.which(command[0])}
 
 
-def _measure(commands: Mapping[str, Sequence[str]], runs: int) -> dict[str, float]:
-    """Run the commands in turns; return the median of each, in seconds."""
-    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    seconds: dict[str, list[float]] = {name: [] for name in commands}
+def _measure(commands: Mapping[str, Sequence[str]], runs: int) -> dict[str, list[Usage]]:
+    """Run the commands in turns; return what each run took."""
+    samples: dict[str, list[Usage]] = {name: [] for name in commands}
     for number in range(runs + 1):
         for name, command in commands.items():
-            wall_s = process.run(command, env=env).wall_s
+            usage = process.run(command)
             if number:  # the first run fills the caches
-                seconds[name].append(wall_s)
-    return {name: median(samples) for name, samples in seconds.items()}
+                samples[name].append(usage)
+    return samples
 
 
-def _table(medians_s: Mapping[str, float]) -> Iterator[str]:
-    yield f"{'':28}{'ms':>8}{'multiple':>10}{'target':>8}"
-    for name, median_s in medians_s.items():
-        multiple, target = median_s / medians_s[_BASE], _TARGETS.get(name)
-        verdict = "" if target is None else f"{target:8.1f}"
-        missed = "" if target is None or multiple <= target else "  missed"
-        yield f"{name:28}{1000 * median_s:8.1f}{multiple:10.2f}{verdict}{missed}"
+def _table(samples: Mapping[str, Sequence[Usage]]) -> Iterator[str]:
+    """Yield a line for each command: medians, and multiples of the first one's."""
+    wall_s, cpu_s = (
+        {name: median(getattr(usage, field) for usage in runs) for name, runs in samples.items()}
+        for field in ("wall_s", "cpu_s")
+    )
+    yield f"{'':28}{'wall ms':>8}{'multiple':>10}{'target':>8}{'CPU ms':>8}{'multiple':>10}"
+    for name in samples:
+        multiple, target = wall_s[name] / wall_s[_BASE], _TARGETS.get(name)
+        missed = "  missed" if target is not None and multiple > target else ""
+        yield (
+            f"{name:28}{1000 * wall_s[name]:8.1f}{multiple:10.2f}{target or '':>8}"
+            f"{1000 * cpu_s[name]:8.1f}{cpu_s[name] / cpu_s[_BASE]:10.2f}{missed}"
+        )
 
 
 def _import_times(host: str, runs: int) -> dict[str, list[float]]:
