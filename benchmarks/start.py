@@ -5,7 +5,7 @@
     python benchmarks/start.py --modules  where the imports of `digest` take their time
 
 A multiple is of `python -I -c pass`. CPU is what the process itself takes, so that it does not wait
-for the registry. The verbs talk to an embedded registry in another process. Peers on PATH read from the same registry.
+for the registry. The verbs talk to an embedded registry in another process, as do peers on PATH.
 """
 
 from __future__ import annotations
