@@ -43,13 +43,14 @@ _PREFIX: Final = slice(345, 500)
 _USTAR: Final = b"ustar"  # POSIX adds a zero, GNU a space
 _MAX_DEVICE: Final = 8**7
 # The usual form of numbers; any other header is checked field by field, which takes longer.
-_USUAL: Final = (
-    rb"(?s).{100}(?:[0-7]{7}[ \0]|[0-7]{6} \0){3}(?:[0-7]{11}[ \0]){2}[0-7]{6}\0 .{101}ustar.{67}"
-    rb"(?:[0-7]{7}[ \0]|[0-7]{6} \0|\0{8}){2}"
+_USUAL: Final = re.compile(
+    rb".{100}(?:[0-7]{7}[ \0]|[0-7]{6} \0){3}(?:[0-7]{11}[ \0]){2}[0-7]{6}\0 .{101}ustar.{67}"
+    rb"(?:[0-7]{7}[ \0]|[0-7]{6} \0|\0{8}){2}",
+    re.DOTALL,
 )
 _USUAL_SUM: Final = slice(148, 154)
 _USUAL_SIZE: Final = slice(124, 135)
-_OCTAL: Final = rb"(?s) *([0-7]*) *(?:\0.*)?"
+_OCTAL: Final = re.compile(rb" *([0-7]*) *(?:\0.*)?", re.DOTALL)
 
 # Types (POSIX ustar and pax, GNU, Solaris), as `tarfile` has them, which is slow to import.
 FILE: Final = b"0"
@@ -201,7 +202,7 @@ def read_header() -> Generator[int, bytes, Header | End]:
 
 def _check_header(block: bytes) -> tuple[bytes, int]:
     """Return type and size of a header block. Raises CorruptBlob if it is not valid."""
-    if re.match(_USUAL, block):
+    if _USUAL.match(block):
         summed = _sum(block) - sum(block[_SUM]) + 8 * ord(" ")
         if int(block[_USUAL_SUM], 8) == summed:
             return block[_TYPE], int(block[_USUAL_SIZE], 8)
@@ -349,7 +350,7 @@ def parse_number(data: bytes) -> int:
         if abs(number) > _MAX_NUMBER:
             raise CorruptBlob("not a valid tar header: a number is out of range")
         return number
-    match = re.fullmatch(_OCTAL, data)
+    match = _OCTAL.fullmatch(data)
     if match is None or (not match[1] and data.strip(b"\0 ")):
         raise CorruptBlob(
             f"not a valid tar header: {printable_name(_until_zero(data) or data)} is not a number"
