@@ -11,11 +11,10 @@ Everything public is here. A name is loaded when it is first used, so that `impo
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
+from brolga._lazy import lazy_names
 from brolga._version import __version__
 
+TYPE_CHECKING = False  # see _lazy
 if TYPE_CHECKING:
     from brolga.auth import Keychain, default_keychain
     from brolga.client import (
@@ -71,6 +70,41 @@ if TYPE_CHECKING:
     from brolga.stream.command import Command
     from brolga.stream.decompression import Limits
     from brolga.stream.layer import LayerStream, StreamLayer
+else:
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            "brolga.auth": "Keychain default_keychain",
+            "brolga.client": (
+                "Client TransportOptions UploadOptions image push push_layer push_stream"
+            ),
+            "brolga.errors": (
+                "BrolgaError CorruptBlob CredentialsError Denied DigestMismatch "
+                "ImageNotFound InvalidDigest InvalidLayout InvalidManifest "
+                "InvalidReference LayerError NotComputed NotFound PlatformNotFound "
+                "ProtocolViolation RateLimited RegistryError SourceError SpoolError "
+                "StreamConsumed StreamNotReplayable TagConflict TransportError "
+                "Unauthorized UploadInterrupted"
+            ),
+            "brolga.images": "Image ImageIndex InMemoryBlob StoredBlob",
+            "brolga.images.flatten": "LayerWarning",
+            "brolga.images.validate": "Problem validate",
+            "brolga.protocol": "Credentials Retry",
+            "brolga.spec.blob": "Blob BlobStream Layer LayerState Progress",
+            "brolga.spec.config": "History ImageConfig",
+            "brolga.spec.descriptor": "Descriptor",
+            "brolga.spec.digest": "Digest",
+            "brolga.spec.index": "Index",
+            "brolga.spec.manifest": "Manifest",
+            "brolga.spec.platform": "Platform",
+            "brolga.spec.reference": "Reference Repository",
+            "brolga.stores.layout": "Layout",
+            "brolga.stores.location": "ImageRef LocalRef parse_image_ref",
+            "brolga.stream.command": "Command",
+            "brolga.stream.decompression": "Limits",
+            "brolga.stream.layer": "LayerStream StreamLayer",
+        },
+    )
 
 __all__ = [
     "Blob",
@@ -140,48 +174,6 @@ __all__ = [
     "push_stream",
     "validate",
 ]
-
-_MODULES = {
-    "brolga.auth": ("Keychain", "default_keychain"),
-    "brolga.client": (
-        "Client",
-        "TransportOptions",
-        "UploadOptions",
-        "image",
-        "push",
-        "push_layer",
-        "push_stream",
-    ),
-    "brolga.images": ("Image", "ImageIndex", "InMemoryBlob", "StoredBlob"),
-    "brolga.images.flatten": ("LayerWarning",),
-    "brolga.images.validate": ("Problem", "validate"),
-    "brolga.protocol": ("Credentials", "Retry"),
-    "brolga.spec.blob": ("Blob", "BlobStream", "Layer", "LayerState", "Progress"),
-    "brolga.spec.config": ("History", "ImageConfig"),
-    "brolga.spec.descriptor": ("Descriptor",),
-    "brolga.spec.digest": ("Digest",),
-    "brolga.spec.index": ("Index",),
-    "brolga.spec.manifest": ("Manifest",),
-    "brolga.spec.platform": ("Platform",),
-    "brolga.spec.reference": ("Reference", "Repository"),
-    "brolga.stores.layout": ("Layout",),
-    "brolga.stores.location": ("ImageRef", "LocalRef", "parse_image_ref"),
-    "brolga.stream.command": ("Command",),
-    "brolga.stream.decompression": ("Limits",),
-    "brolga.stream.layer": ("LayerStream", "StreamLayer"),
-}
-_MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name in names}
-
-
-if not TYPE_CHECKING:  # to a type checker, a name that is not in `__all__` is an error
-
-    def __getattr__(name: str) -> object:
-        """Load a public name from its module (PEP 562)."""
-        if name not in __all__:
-            raise AttributeError(f"module 'brolga' has no attribute {name!r}")
-        value: object = getattr(import_module(_MODULE_BY_NAME.get(name, "brolga.errors")), name)
-        globals()[name] = value
-        return value
 
 
 def __dir__() -> list[str]:

@@ -173,7 +173,7 @@ def test_plugin_imports_nothing_at_start() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     imported, threads = process.stdout.splitlines()
-    packages = {"brolga", "brolga._version", "brolga.testing"}
+    packages = {"brolga", "brolga._lazy", "brolga._version", "brolga.testing"}
     assert set(imported.split()) <= {*packages, "brolga.testing.plugin"}
     assert threads == "1"
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pkgutil
 import subprocess
 import sys
-
-import pytest
 
 import brolga
 
@@ -21,18 +18,6 @@ def test_all_is_sorted_and_each_name_is_there() -> None:
 def test_dir_lists_what_is_not_loaded_yet() -> None:
     """Completion in a shell shows every public name."""
     assert dir(brolga) == brolga.__all__
-
-
-def test_another_name_is_an_attribute_error() -> None:
-    """A lazy module fails as any other does."""
-    with pytest.raises(AttributeError, match="module 'brolga' has no attribute 'push_layers'"):
-        _ = brolga.push_layers  # type: ignore[attr-defined] # it does not exist
-
-
-def test_no_public_name_is_a_module_s() -> None:
-    """Importing a module of ours puts it on the package: a function of its name would be lost."""
-    modules = {module.name for module in pkgutil.iter_modules(brolga.__path__)}
-    assert modules & set(brolga.__all__) == set()
 
 
 def test_the_tour_s_names_are_public() -> None:

@@ -6,77 +6,77 @@ the file and the place, and never show values.
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import re
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
 
 from brolga.auth.entries import check_credentials, docker_key, keys_covering
 from brolga.errors import CredentialsError, excerpt
 from brolga.protocol import Credentials
+from brolga.spec.value import Value, field
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from brolga.auth.helpers import Helper
     from brolga.spec.reference import Repository
 
 _MAX_FILE: Final = 1 << 20  # bytes
 # Such as osxkeychain, ecr-login or desktop.exe. Only `docker-credential-` and such a name is run.
-_HELPER_NAME: Final = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+_HELPER_NAME: Final = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
 _KINDS: Final[dict[type, str]] = {dict: "an object", str: "a string"}
 
 _T = TypeVar("_T")
+StrPath: TypeAlias = "str | PathLike[str]"
 
 
-def docker_path() -> Path:
+def docker_path() -> str:
     """Return the path of docker's config.json, which may not exist."""
-    directory = os.environ.get("DOCKER_CONFIG")
-    return (Path(directory) if directory else _home() / ".docker") / "config.json"
+    directory = os.environ.get("DOCKER_CONFIG") or f"{_home()}/.docker"
+    return f"{directory.rstrip('/')}/config.json"
 
 
-def podman_paths() -> tuple[Path, ...]:
+def podman_paths() -> tuple[str, ...]:
     """Return the paths of podman's files, which may not exist (containers-auth.json(5))."""
     # The only file that podman reads if it is set.
     if override := os.environ.get("REGISTRY_AUTH_FILE"):
-        return (Path(override),)
+        return (override,)
     # Root in a container has no XDG_RUNTIME_DIR; podman uses this directory then.
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    primary = Path(runtime, "containers") if runtime else Path(f"/run/containers/{os.getuid()}")
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or _home() / ".config")
-    return primary / "auth.json", config / "containers" / "auth.json"
+    primary = f"{runtime.rstrip('/')}/containers" if runtime else f"/run/containers/{os.getuid()}"
+    config = os.environ.get("XDG_CONFIG_HOME") or f"{_home()}/.config"
+    return f"{primary}/auth.json", f"{config.rstrip('/')}/containers/auth.json"
 
 
-def display_path(path: Path) -> str:
+def display_path(path: StrPath) -> str:
     """Return `path` for messages: printable, with `~` for the home directory."""
-    home = _home()
-    is_below = path.is_relative_to(home) and home != Path("/")
-    text = str(Path("~") / path.relative_to(home) if is_below else path)
+    home, text = _home(), os.fspath(path)
+    if home and f"{text}/".startswith(f"{home}/"):
+        text = f"~{text.removeprefix(home)}"
     return text if text.isprintable() else excerpt(text)
 
 
-def _home() -> Path:
+def _home() -> str:
+    """Return the home directory without a slash at its end; "" is the root, if there is none."""
     # Without a home the `~` stays: it must not become a directory below the current one.
     home = os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises for such a user
-    return Path(home if os.path.isabs(home) else "/")  # noqa: PTH117 - a str
+    return home.rstrip("/") if os.path.isabs(home) else ""  # noqa: PTH117 - a str
 
 
-@dataclass(frozen=True)
-class ConfigFile:
+class ConfigFile(Value):
     """A credentials file: its path, and its JSON object, which is empty for a missing file."""
 
-    path: Path
+    path: StrPath
     document: dict[str, Any] = field(repr=False)
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: StrPath) -> Self:
         """Read the file; a missing or empty one has no members.
 
         Raises CredentialsError if it is unreadable, over 1 MiB, or not a JSON object.
         """
         try:
-            with path.open("rb") as file:
+            with open(path, "rb") as file:  # noqa: PTH123 - a str needs no Path
                 data = file.read(_MAX_FILE + 1)
         except (FileNotFoundError, NotADirectoryError):
             data = b""
@@ -107,7 +107,7 @@ class ConfigFile:
         name = self._typed(str, by_key.get(key, self.document.get("credsStore")), place)
         if not name:
             return None
-        if not _HELPER_NAME.fullmatch(name):
+        if not re.fullmatch(_HELPER_NAME, name):
             raise self._fault(place, "is not the plain name of a credential helper")
         # Imported here, as it imports modules that start processes.
         from brolga.auth.helpers import Helper
@@ -163,6 +163,10 @@ class ConfigFile:
 
 def _parse(data: bytes) -> tuple[dict[str, Any], str]:
     """Return the JSON object in `data`, and a description of the problem, or ""."""
+    if not data:
+        return {}, ""
+    import json  # few have such a file
+
     try:
         text = data.decode("utf-8-sig")
         document = json.loads(text) if text.strip() else {}
@@ -179,9 +183,11 @@ def _parse(data: bytes) -> tuple[dict[str, Any], str]:
 
 def _decode_pair(auth: str) -> tuple[str, str]:
     """Return the username and password in an `auth`, or two empty strings if it is invalid."""
+    from base64 import b64decode
+
     auth = "".join(auth.split())
     try:
-        pair = base64.b64decode(auth + "=" * (-len(auth) % 4), validate=True)
+        pair = b64decode(auth + "=" * (-len(auth) % 4), validate=True)
     except ValueError:
         return "", ""
     # Bytes that are not UTF-8 are sent as they are: see Credentials.basic.

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 # Docker's key of Docker Hub (docker/cli, registry.IndexServer).
 _HUB_KEY: Final = "https://index.docker.io/v1/"
 _HUB_HOSTS: Final = frozenset({DEFAULT_REGISTRY, "index.docker.io", "registry-1.docker.io"})
-_SCHEME: Final = re.compile("https?://", re.IGNORECASE)
+_SCHEME: Final = "(?i)https?://"
 # "The user-id and password MUST NOT contain any control characters" (RFC 7617, section 2).
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL: Final = r"[\x00-\x1f\x7f]"
 # Surrogates other than those that stand for a byte (PEP 383), which is sent as it is.
-_LONE_SURROGATE: Final = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+_LONE_SURROGATE: Final = "[\ud800-\udc7f\udd00-\udfff]"
 # RFC 6749, appendix A.12 and A.17: 1*VSCHAR.
-_TOKEN: Final = re.compile("[ -~]*")
+_VSCHARS: Final = "[ -~]*"
 
 
 def docker_key(registry: str) -> str:
@@ -57,7 +57,7 @@ def registry_from_key(key: str) -> str:
 
 def _parse_key(key: str) -> tuple[str, str]:
     """Return the registry and the path that a key means; the path of a registry is empty."""
-    rest = _SCHEME.sub("", key, count=1)
+    rest = re.sub(_SCHEME, "", key, count=1)
     host, _, path = rest.partition("/")
     # A URL's path is that of an API, and so is one that ends with a slash: docker reads only the
     # host (docker/cli, ConvertToHostname).
@@ -74,13 +74,13 @@ def describe_problem(credentials: Credentials) -> str:
     copied line; in a token it would end the header.
     """
     for name, text in (("username", credentials.username), ("password", credentials.password)):
-        if _CONTROL.search(text):
+        if re.search(_CONTROL, text):
             return f"a control character (a line break?) in the {name}"
-        if _LONE_SURROGATE.search(text):
+        if re.search(_LONE_SURROGATE, text):
             return f"half a character (a lone surrogate) in the {name}"
     tokens = ("identity token", credentials.identity_token), ("token", credentials.registry_token)
     for name, text in tokens:
-        if not _TOKEN.fullmatch(text):
+        if not re.fullmatch(_VSCHARS, text):
             return f"a character in the {name} that is not printable ASCII"
     return ""
 

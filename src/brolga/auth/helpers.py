@@ -14,12 +14,12 @@ import selectors
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass
 from typing import IO, Final, cast
 
 from brolga.auth.entries import check_credentials
 from brolga.errors import CredentialsError, excerpt
 from brolga.protocol import Credentials
+from brolga.spec.value import Value
 from brolga.stream.exit_status import ExitStatusUnknown, wait_for_exit
 
 _TIMEOUT_S: Final = 30.0  # for one action
@@ -27,12 +27,11 @@ _MAX_OUTPUT: Final = 1 << 20  # bytes, of stdout and of stderr
 _BLOCK: Final = 1 << 16  # bytes
 # The username of an identity token.
 _TOKEN: Final = "<token>"  # noqa: S105 - a marker, no secret
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_SURROGATE: Final = "[\ud800-\udfff]"
 _NOT_FOUND: Final = b"credentials not found in native keychain"
 
 
-@dataclass(frozen=True)
-class Helper:
+class Helper(Value):
     """The program `docker-credential-{name}`, and the `key` of one registry in it.
 
     The caller checks `name`.
@@ -70,7 +69,7 @@ class Helper:
         """Store the identity token, else username and password. Raises CredentialsError."""
         secret = credentials.identity_token or credentials.password
         username = _TOKEN if credentials.identity_token else credentials.username
-        if _SURROGATE.search(username + secret):  # JSON must be UTF-8
+        if re.search(_SURROGATE, username + secret):  # JSON must be UTF-8
             raise CredentialsError(
                 f"{self.program} cannot keep a name or a password that is not UTF-8"
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from brolga.auth.config_file import ConfigFile, docker_path, podman_paths
@@ -11,9 +10,10 @@ from brolga.auth.entries import check_credentials, registry_from_key
 from brolga.errors import CredentialsError, InvalidReference
 from brolga.protocol import Credentials
 from brolga.spec.reference import Repository
+from brolga.spec.value import Value
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from brolga.auth.config_file import StrPath
 
 
 class Keychain(Protocol):
@@ -26,8 +26,7 @@ class Keychain(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class Environment:
+class Environment(Value):
     """BROLGA_USERNAME and BROLGA_PASSWORD, for the registry that BROLGA_REGISTRY names.
 
     Without that variable they are for `registry`, a canonical name; "" means every registry.
@@ -54,14 +53,13 @@ class Environment:
         )
 
 
-@dataclass(frozen=True)
-class ConfigFiles:
+class ConfigFiles(Value):
     """Docker's config.json, then podman's auth.json files, and the helpers that they name.
 
     `paths` None means the files that the environment names at each call.
     """
 
-    paths: tuple[Path, ...] | None = None
+    paths: tuple[StrPath, ...] | None = None
 
     def find(self, repository: Repository) -> Credentials | None:
         """Return the first credentials that a file or its helper has for `repository`, or None.

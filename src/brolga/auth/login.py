@@ -81,7 +81,7 @@ def _entry(credentials: Credentials) -> dict[str, str]:
     return {"auth": credentials.basic.removeprefix("Basic ")}
 
 
-def _remove_entries(path: Path, registry: str) -> bool:
+def _remove_entries(path: str, registry: str) -> bool:
     """Remove a registry's entries from the file; return whether one of them was not empty."""
 
     def without_entries(auths: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _remove_entries(path: Path, registry: str) -> bool:
     return any(auths[key] for key in keys)
 
 
-def _change_auths(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+def _change_auths(path: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Replace the file's `auths` by the result of `change`, under a lock."""
     import fcntl
 

@@ -42,6 +42,16 @@ def _count(context: click.Context, _param: click.Parameter, count: int) -> None:
         context.find_root().with_resource(log_to_stderr())
 
 
+_verbose: Final = click.Option(
+    ["-v", "--verbose"],
+    count=True,
+    expose_value=False,
+    is_eager=True,  # so that it counts even if another flag is wrong
+    callback=_count,
+    help="Log each request; -vv: also show an error's traceback.",
+)
+
+
 class _NonEmptyText(click.types.StringParamType):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
@@ -64,15 +74,7 @@ class Verb(click.Command):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the command's own parameters, -v and --help."""
         *own, help_option = super().get_params(ctx)
-        verbose = click.Option(
-            ["-v", "--verbose"],
-            count=True,
-            expose_value=False,
-            is_eager=True,  # so that it counts even if another flag is wrong
-            callback=_count,
-            help="Log each request; -vv: also show an error's traceback.",
-        )
-        return [*own, verbose, help_option]
+        return [*own, _verbose, help_option]
 
     def get_short_help_str(self, limit: int = 0) -> str:  # noqa: ARG002 - click's signature
         """Return the first sentence of the help, not cut: a list of verbs wraps it."""

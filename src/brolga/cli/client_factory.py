@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import random
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.cli.config_file import choose_upload_style
 from brolga.cli.output import print_warning
+from brolga.spec.value import Value
 from brolga.stores import DEFAULT_JOBS
 
 if TYPE_CHECKING:
@@ -45,11 +43,14 @@ def open_client(
     Raises UsageError for an invalid certificate, key, password, proxy or config file.
     """
     from brolga.client import Client, TransportOptions, UploadOptions
+    from brolga.client.client import jitter
     from brolga.protocol import Retry
 
     files = {name: getattr(connection, name) or None for name in _FILES}
     uploads, retry = UploadOptions(jobs=jobs, spool=spool), None
     if upload_opts:
+        from brolga.cli.config_file import choose_upload_style
+
         use_one_malloc_arena()
         style, _ = choose_upload_style(upload_opts.upload_style)
         uploads = UploadOptions(
@@ -58,7 +59,7 @@ def open_client(
         retry = Retry(
             attempts=upload_opts.retries + 1,
             max_elapsed_s=upload_opts.retry_time,
-            jitter=random.random,
+            jitter=jitter,
         )
     credentials = _credentials(connection, target)
     transport = TransportOptions(
@@ -95,8 +96,7 @@ def use_one_malloc_arena() -> bool:
         return False
 
 
-@dataclass(frozen=True)
-class _RegistryKeychain:
+class _RegistryKeychain(Value):
     """Credentials for one registry, and the keychain for the others."""
 
     registry: str

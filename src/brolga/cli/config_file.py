@@ -4,41 +4,16 @@
 upload-style = "chunked:16MiB"
 """
 
+from __future__ import annotations
+
 import os
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
 
 import click
 
-from brolga.cli.params import parse_size
+from brolga.cli.params import UploadStyle, parse_style
 from brolga.errors import InvalidReference, excerpt
 from brolga.spec.reference import Repository
-
-_CHUNKED: Final = "chunked"
-_STYLES: Final = ("auto", "streamed", "put", _CHUNKED)
-
-
-@dataclass(frozen=True)
-class UploadStyle:
-    """An upload style: the text that the user wrote, and the value that `Client` takes."""
-
-    text: str
-    value: str
-
-
-def parse_style(text: str) -> UploadStyle:
-    """Return an upload style: auto, streamed, put or chunked[:SIZE]. Raises ValueError."""
-    if text in _STYLES:
-        return UploadStyle(text, text)
-    name, _, size = text.partition(":")
-    if name != _CHUNKED:
-        raise ValueError(f"{text!r} is not an upload style: {', '.join(_STYLES)}[:SIZE]")
-    if not (chunk := parse_size(size)):
-        raise ValueError(f"invalid upload style {text!r}: a chunk has at least one byte")
-    return UploadStyle(text, f"{_CHUNKED}:{chunk}")
 
 
 def choose_upload_style(
@@ -56,7 +31,7 @@ def choose_upload_style(
     return values, f'upload-style = "{style.text}" in {path}' if style else ""
 
 
-def read_upload_styles() -> tuple[Path, dict[str, UploadStyle]]:
+def read_upload_styles() -> tuple[str, dict[str, UploadStyle]]:
     """Return the name of the config file, and its upload styles by registry.
 
     The file is `$BROLGA_CONFIG`, else brolga/config.toml in `$XDG_CONFIG_HOME` or `~/.config`; only
@@ -66,14 +41,18 @@ def read_upload_styles() -> tuple[Path, dict[str, UploadStyle]]:
     home = os.environ.get("XDG_CONFIG_HOME", "")
     if not os.path.isabs(home):  # noqa: PTH117 - a str; ignore a relative one (XDG Base Directory)
         home = os.path.expanduser("~/.config")  # noqa: PTH111 - it never fails
-    path = Path(explicit) if explicit else Path(home, "brolga", "config.toml")
+    path = explicit or f"{home}/brolga/config.toml"
     try:
-        with path.open("rb") as file:
-            document = tomllib.load(file)
+        with open(path, "rb") as file:  # noqa: PTH123 - a str
+            data = file.read()
     except OSError as error:
         if isinstance(error, FileNotFoundError | NotADirectoryError) and not explicit:
             return path, {}
         raise click.UsageError(f"{path} cannot be read: {error.strerror}") from error
+    import tomllib  # few have a config file
+
+    try:
+        document = tomllib.loads(data.decode())
     except ValueError as error:  # of TOML, or of UTF-8
         raise click.UsageError(f"{path} is not valid TOML: {error}") from error
     try:

@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 
 import click
 
@@ -12,6 +11,7 @@ from brolga.cli.output import print_result
 from brolga.errors import SourceError
 from brolga.spec.digest import Digest
 from brolga.spec.reference import Repository
+from brolga.spec.value import replace
 from brolga.stores.location import ImageRef, LocalRef, is_archive, is_pipe, parse_image_ref
 
 _PREFIXES = ("oci:", "oci-archive:", "docker-archive:")

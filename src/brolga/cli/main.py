@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import signal
 import sys
 from importlib import import_module
@@ -120,6 +122,8 @@ def command() -> None:
 
 def main() -> None:
     """Run the command and exit with its code."""
+    # Python looks for garbage once more when it ends, among all that was ever loaded.
+    atexit.register(gc.disable)
     _raise_on(signal.SIGTERM, signal.SIGHUP)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if ignored, exit statuses are lost
     context: click.Context | None = None

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from brolga import images
 from brolga.cli.local_paths import check_target, print_ref
-from brolga.images import ImageIndex, Tree, creation_time
+from brolga.spec.value import replace
 from brolga.stores.location import ImageRef, LocalRef, is_archive, parse_image_ref
 
 if TYPE_CHECKING:
     from brolga.client import Client
+    from brolga.images import ImageIndex, Tree
     from brolga.spec.digest import Digest
     from brolga.spec.platform import Platform
     from brolga.spec.reference import Repository
@@ -26,7 +27,7 @@ BASE_NAME: Final = "org.opencontainers.image.base.name"
 def check_clock() -> None:
     """Raise UsageError if SOURCE_DATE_EPOCH is not a valid timestamp."""
     try:
-        creation_time()
+        images.creation_time()
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 
@@ -70,7 +71,7 @@ def get_tree(
     `compress_layers` is as in `Client.get`. Raises UsageError if an image would replace its index.
     """
     tree = client.get(source, compress_layers=compress_layers, platform=platform)
-    if platform is None or not isinstance(tree, ImageIndex):
+    if platform is None or not isinstance(tree, images.ImageIndex):
         return tree
     if in_place and source.digest is None:
         raise click.UsageError(
@@ -83,7 +84,7 @@ def get_tree(
 def get_index(client: Client, source: ImageRef) -> ImageIndex:
     """Return the index that `source` names. Raises UsageError if it is an image."""
     tree = client.get(source)
-    if isinstance(tree, ImageIndex):
+    if isinstance(tree, images.ImageIndex):
         return tree
     raise click.UsageError(f"{source} is an image, not an index")
 

@@ -1,29 +1,31 @@
 """Options that verbs share, as decorators; a group of options reaches a verb as one value."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Container
-from dataclasses import dataclass, fields
 from functools import partial, wraps
 from typing import Any, Final
 
 import click
 
 from brolga.cli.click_ext import MAY_BE_EMPTY
-from brolga.cli.config_file import UploadStyle, parse_style
 from brolga.cli.params import (
     Parsed,
+    UploadStyle,
     parse_pairs,
     parse_platform_choice,
     parse_seconds,
     parse_size,
+    parse_style,
 )
+from brolga.spec.value import Value, field_names
 from brolga.stores import DEFAULT_JOBS
 
 Function = Callable[..., Any]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConnectionOptions:
+class ConnectionOptions(Value, kw_only=True):
     """The flags of the transport and of the credentials.
 
     Raises UsageError if flags contradict one another.
@@ -49,8 +51,7 @@ class ConnectionOptions:
             raise click.UsageError("--client-key needs --client-cert")
 
 
-@dataclass(frozen=True, kw_only=True)
-class LayerOptions:
+class LayerOptions(Value, kw_only=True):
     """The flags of a new layer, and of its progress."""
 
     compression: str
@@ -59,8 +60,7 @@ class LayerOptions:
     progress: str = "none"
 
 
-@dataclass(frozen=True, kw_only=True)
-class UploadFlags:
+class UploadFlags(Value, kw_only=True):
     """The flags of uploads.
 
     `window` is in bytes; `spool` is a directory, True for the system's, or False. `upload_style`
@@ -74,9 +74,9 @@ class UploadFlags:
     retry_time: float
 
 
-def _group(name: str, cls: type, *options: Function, own: Container[str] = ()) -> Function:
+def _group(name: str, cls: type[Value], *options: Function, own: Container[str] = ()) -> Function:
     """Return a decorator: the verb gets `options` as a `cls`, except its `own` parameters."""
-    names = [field.name for field in fields(cls) if field.name not in own]
+    names = [name for name in field_names(cls) if name not in own]
 
     def add_options(verb: Function) -> Function:
         @wraps(verb)

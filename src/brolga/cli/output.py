@@ -7,7 +7,6 @@ the exit code still reports the outcome. Text from a registry never controls the
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
 from contextlib import contextmanager, suppress
@@ -38,10 +37,16 @@ def print_result(
 
     Raises OutputError; BrokenPipeError if the reader is gone and `done` is empty.
     """
-    # ASCII JSON contains one control character that is not escaped: DEL.
-    text = json.dumps(fields).replace("\x7f", "\\u007f") if as_json else printable(line)
+    text = _to_json(fields) if as_json else printable(line)
     with _open_stdout(done) as stdout:
         click.echo(text, file=stdout)
+
+
+def _to_json(value: object) -> str:
+    """Return ASCII JSON, which has one control character that json does not escape: DEL."""
+    import json
+
+    return json.dumps(value).replace("\x7f", "\\u007f")
 
 
 @contextmanager
@@ -76,9 +81,7 @@ def write_bytes(data: bytes | memoryview) -> None:
 
 def _escape(data: bytes | memoryview) -> bytes:
     escaped = (
-        letter
-        if letter.isprintable() or letter in "\n\t"
-        else json.dumps(letter)[1:-1].replace("\x7f", "\\u007f")
+        letter if letter.isprintable() or letter in "\n\t" else _to_json(letter)[1:-1]
         for letter in bytes(data).decode("utf-8", "replace")
     )
     return "".join(escaped).encode()

@@ -1,20 +1,25 @@
-"""Values of options: sizes, times, platforms, lists and pairs."""
+"""Values of options: sizes, times, styles, platforms, lists and pairs."""
 
-import csv
+from __future__ import annotations
+
 import math
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from brolga.spec.mediatypes import check_media_type
-from brolga.spec.platform import Platform
+from brolga.spec.value import Value
+
+if TYPE_CHECKING:
+    from brolga.spec.platform import Platform
 
 _MAX_TIMEOUT_S: Final = 86400
-_SIZE: Final = re.compile(r"([0-9]{1,18})(?:([KMG])(?:iB)?)?")
+_SIZE: Final = r"([0-9]{1,18})(?:([KMG])(?:iB)?)?"
 _SIZE_BITS: Final = {None: 0, "K": 10, "M": 20, "G": 30}
-_DURATION: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
+_DURATION: Final = r"([0-9]{1,9})([smhd]?)"
+_CHUNKED: Final = "chunked"
+_STYLES: Final = ("auto", "streamed", "put", _CHUNKED)
 _UNITS_S: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -40,7 +45,7 @@ class Parsed(click.ParamType):  # type: ignore[type-arg] # not generic before cl
 
 def parse_size(text: str) -> int:
     """Return a size in bytes. Raises ValueError."""
-    match = _SIZE.fullmatch(text)
+    match = re.fullmatch(_SIZE, text)
     if match is None:
         raise ValueError(f"invalid size {text!r}: use bytes, or a number with suffix K, M or G")
     return int(match[1]) << _SIZE_BITS[match[2]]
@@ -68,14 +73,35 @@ def parse_seconds(text: str) -> float:
 
 def parse_duration(text: str, minimum: int = 0) -> float:
     """Return the seconds of a time with a unit, such as 12h. Raises ValueError."""
-    match = _DURATION.fullmatch(text)
+    match = re.fullmatch(_DURATION, text)
     if match is None or int(match[1]) < minimum:
         raise ValueError(f"{text!r} is not a valid time: use a number with suffix s, m, h or d")
     return float(int(match[1]) * _UNITS_S[match[2]])
 
 
+class UploadStyle(Value):
+    """An upload style: the text that the user wrote, and the value that `Client` takes."""
+
+    text: str
+    value: str
+
+
+def parse_style(text: str) -> UploadStyle:
+    """Return an upload style: auto, streamed, put or chunked[:SIZE]. Raises ValueError."""
+    if text in _STYLES:
+        return UploadStyle(text, text)
+    name, _, size = text.partition(":")
+    if name != _CHUNKED:
+        raise ValueError(f"{text!r} is not an upload style: {', '.join(_STYLES)}[:SIZE]")
+    if not (chunk := parse_size(size)):
+        raise ValueError(f"invalid upload style {text!r}: a chunk has at least one byte")
+    return UploadStyle(text, f"{_CHUNKED}:{chunk}")
+
+
 def parse_image_platform(text: str) -> Platform:
     """Return the platform of an image, which needs an architecture. Raises ValueError."""
+    from brolga.spec.platform import Platform
+
     platform = Platform.parse(text)
     if not platform.architecture:
         raise ValueError(f"{text} is not OS/ARCH, and an image has both")
@@ -84,11 +110,15 @@ def parse_image_platform(text: str) -> Platform:
 
 def parse_platform_choice(text: str) -> Platform | None:
     """Return a platform to choose, or None for `all`, as in crane. Raises ValueError."""
+    from brolga.spec.platform import Platform
+
     return None if text == "all" else Platform.parse(text)
 
 
 def parse_media_type(text: str) -> str:
     """Return a media type. Raises ValueError if it is not valid."""
+    from brolga.spec.mediatypes import check_media_type
+
     check_media_type(text)
     return text
 
@@ -97,6 +127,8 @@ def split_items(
     context: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> list[str] | None:
     """Return the items of comma-separated lists, `a,"b,c"`; None if the flag was not given."""
+    import csv
+
     items: list[str] = []
     for text in values:
         try:
@@ -124,6 +156,8 @@ def parse_platforms(
     context: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> list[Platform]:
     """Return the platforms of comma-separated lists."""
+    from brolga.spec.platform import Platform
+
     try:
         return [Platform.parse(text) for text in split_items(context, param, values) or ()]
     except ValueError as error:

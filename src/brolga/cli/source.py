@@ -1,7 +1,6 @@
 """SOURCE arguments: stdin, files and commands as layers."""
 
 import os
-import shlex
 import stat
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,6 @@ import click
 from brolga.cli.local_paths import check_stdin
 from brolga.cli.options import ConnectionOptions, LayerOptions
 from brolga.errors import SourceError
-from brolga.stream.command import Command
 from brolga.stream.compression import parse_compression
 from brolga.stream.layer import StreamLayer
 from brolga.stream.sources import Source
@@ -43,8 +41,10 @@ def stream_layer(
     if name == "-":
         check_stdin(connection)
     elif os.path.isdir(name):  # noqa: PTH112 - Path.is_dir raises if a parent is not accessible
+        from shlex import quote
+
         raise SourceError(
-            f"{name} is a directory; stream it with: tar -C {shlex.quote(name)} -c . | {verb}"
+            f"{name} is a directory; stream it with: tar -C {quote(name)} -c . | {verb}"
         )
     return _layer(sys.stdin.buffer if name == "-" else name, layer_opts, tar)
 
@@ -61,6 +61,8 @@ def command_layer(
     If the password comes from stdin, the command's stdin is empty: Python may have read ahead.
     Raises UsageError.
     """
+    from brolga.stream.command import Command
+
     if not arguments:
         raise click.UsageError("a COMMAND must follow --")
     command = Command(arguments, reads_stdin=not connection.password_stdin)
@@ -94,11 +96,13 @@ def refuse_compressed(name: str) -> None:
 
     This waits for the first bytes of stdin, which stay in its buffer. A named pipe is not checked.
     """
+    from shlex import quote
+
     head = _read_head(name)
     for magic, program in _PROGRAMS.items():
         if head.startswith(magic):
             source = "stdin" if name == "-" else name
-            file = "" if name == "-" else f" {shlex.quote(name)}"
+            file = "" if name == "-" else f" {quote(name)}"
             raise SourceError(
                 f"{source} is already compressed, and a layer is made from the tar: "
                 f"use the output of `{program} -dc{file}`"

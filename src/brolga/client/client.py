@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import random
-from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from brolga import images, protocol, stores
 from brolga.client.opener import StoreOpener
 from brolga.client.registries import Registries, TransportOptions, UploadOptions
 from brolga.errors import InvalidManifest, InvalidReference, excerpt
-from brolga.images import Image, ImageIndex
-from brolga.protocol import Retry
 from brolga.spec.mediatypes import UNKNOWN_ARTIFACT
-from brolga.spec.platform import DEFAULT_PLATFORM
 from brolga.spec.reference import Reference, Repository
+from brolga.spec.value import as_dict
 from brolga.stores import location
-from brolga.stores.copy import Copier
-from brolga.stores.push import push
-from brolga.stores.store import OnePassStore, complete_manifest
-from brolga.stream.decompression import Limits
 from brolga.transport import Transport
 
 if TYPE_CHECKING:
@@ -27,20 +20,26 @@ if TYPE_CHECKING:
     from typing import Self
 
     from brolga.auth import Keychain
-    from brolga.images import BlockStream, Tree
-    from brolga.protocol import Credentials
+    from brolga.images import BlockStream, Image, ImageIndex, Tree
+    from brolga.protocol import Credentials, Retry
     from brolga.spec.blob import Blob, BlobStream
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
     from brolga.spec.platform import Platform
+    from brolga.stores.copy import Copier
     from brolga.stores.location import ImageRef, LocalRef
-    from brolga.stores.store import ReadStore, Store
+    from brolga.stores.store import OnePassStore, ReadStore, Store
+    from brolga.stream.decompression import Limits
     from brolga.stream.layer import StreamLayer
 
 
-_STREAM_LIMITS: Final = Limits(size=None)
+def jitter() -> float:
+    """Return a number from 0 to 1 by chance. It is for delays, so random is imported here."""
+    import random
+
+    return random.random()  # noqa: S311 - it is no secret
 
 
 class Client:
@@ -66,12 +65,12 @@ class Client:
         options = transport or TransportOptions()
         self._uploads = uploads or UploadOptions()
         self._transport = Transport(
-            **asdict(options), keepalive=2 * self._uploads.jobs, on_warning=on_warning
+            **as_dict(options), keepalive=2 * self._uploads.jobs, on_warning=on_warning
         )
         self.registries = Registries(
             self._transport,
             credentials,
-            retry or Retry(jitter=random.random),
+            retry or protocol.Retry(jitter=jitter),
             self._uploads,
             options.insecure,
         )
@@ -121,29 +120,32 @@ class Client:
     ) -> Image:
         """Return an image; of an index, the one for `platform`, by default linux/amd64."""
         tree = self.get(place, compress_layers=compress_layers, platform=platform)
-        return _image_of(tree, platform or DEFAULT_PLATFORM)
+        return _image_of(tree, platform)
 
     def index(self, place: ImageRef | str) -> ImageIndex:
         """Return an index. Raises InvalidManifest if it is an image."""
         tree = self.get(place)
-        if isinstance(tree, Image):
+        if isinstance(tree, images.Image):
             raise InvalidManifest(f"{place} is an image, not an index")
         return tree
 
     def manifest(self, place: ImageRef | str, platform: Platform | None = None) -> Manifest | Index:
         """Return the manifest or index; with `platform`, the manifest of that image."""
         place = location.parse_image_ref(place)
-        tree = self._stores.open_manifests(place).tree(place.identifier, platform)
-        while platform is not None and isinstance(tree, ImageIndex):
+        store = self._stores.open_manifests(place)
+        if platform is None and isinstance(store, stores.RegistryStore):
+            return store.fetch_manifest(place.identifier)  # no image needs to be made of it
+        tree = store.tree(place.identifier, platform)
+        while platform is not None and isinstance(tree, images.ImageIndex):
             tree = tree.child(tree.index.select(platform))
-        return complete_manifest(tree)
+        return stores.complete_manifest(tree)
 
     def config(self, place: ImageRef | str, platform: Platform | None = None) -> bytes:
         """Return the exact bytes of an image's config."""
         place = location.parse_image_ref(place)
         store = self._stores.open_manifests(place, compress_layers=False)
         tree = store.tree(place.identifier, platform)
-        with _image_of(tree, platform or DEFAULT_PLATFORM).config_blob.open() as stream:
+        with _image_of(tree, platform).config_blob.open() as stream:
             return b"".join(stream)
 
     def head(self, place: ImageRef | str) -> Descriptor:
@@ -157,7 +159,7 @@ class Client:
         return self._stores.open(place, "blob").fetch_blob(_blob_digest(place))
 
     def pull_stream(
-        self, place: ImageRef | str, *, raw: bool = False, limits: Limits = _STREAM_LIMITS
+        self, place: ImageRef | str, *, raw: bool = False, limits: Limits | None = None
     ) -> BlockStream:
         """Open the only layer of an artifact or image, decompressed unless `raw`.
 
@@ -214,6 +216,8 @@ class Client:
         registry has lost is sent again. `expected` is what the tag must stand for until the end:
         else TagConflict is raised.
         """
+        from brolga.stores.push import push
+
         place = location.parse_image_ref(place)
         tag = location.tag_to_write(place)
         location.check_digest(place, tree)
@@ -243,6 +247,8 @@ class Client:
         self, home: ImageRef | Repository | str, images: Iterable[tuple[str, Tree]]
     ) -> list[ImageRef]:
         """Push images to one place, each under its tag ("" for no tag); return their new names."""
+        from brolga.stores.push import push
+
         home = location.home_of(location.parse_image_ref(home))
         names: list[ImageRef] = []
         with self._stores.open_target(home) as store:
@@ -272,7 +278,7 @@ class Client:
         """
         target = location.parse_image_ref(target)
         name = ""
-        if not isinstance(source, OnePassStore):
+        if not isinstance(source, stores.OnePassStore):
             source = location.parse_image_ref(source)
             name = source.identifier
 
@@ -293,8 +299,7 @@ class Client:
         platform: Platform | None = None,
     ) -> ImageRef:
         """Push what `change` returns for an image, or for that of an index for `platform`."""
-        wanted = platform or DEFAULT_PLATFORM
-        return self.copy(source, target, change=lambda tree: change(_image_of(tree, wanted)))
+        return self.copy(source, target, change=lambda tree: change(_image_of(tree, platform)))
 
     def copy_all(  # noqa: PLR0913 - as `copy`, and which tags
         self,
@@ -351,7 +356,7 @@ class Client:
         """Open the source of a copy, for its referrers as well if they are wanted."""
         listing: Store | None = None
         store: ReadStore | OnePassStore
-        if isinstance(source, OnePassStore):
+        if isinstance(source, stores.OnePassStore):
             store = source
         elif referrers:
             store = listing = self._stores.open(source, "referrers")
@@ -360,7 +365,9 @@ class Client:
             compress = not location.keeps_layers(target)
             store = self._stores.open_source(source, compress_layers=compress)
         open_target = partial(self._stores.open_target, target)
-        return Copier(store, open_target, self._uploads.jobs, platform, listing, verify_existing)
+        return stores.Copier(
+            store, open_target, self._uploads.jobs, platform, listing, verify_existing
+        )
 
 
 def _blob_digest(place: ImageRef) -> Digest:
@@ -371,6 +378,8 @@ def _blob_digest(place: ImageRef) -> Digest:
     return place.digest
 
 
-def _image_of(tree: Tree, platform: Platform) -> Image:
+def _image_of(tree: Tree, platform: Platform | None) -> Image:
     """Return an image, or the one of an index for `platform`. Raises PlatformNotFound."""
-    return tree.image(platform) if isinstance(tree, ImageIndex) else tree
+    from brolga.spec.platform import DEFAULT_PLATFORM
+
+    return tree.image(platform or DEFAULT_PLATFORM) if isinstance(tree, images.ImageIndex) else tree

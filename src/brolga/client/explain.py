@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from brolga.errors import BrolgaError
 from brolga.protocol import Request, identify_registry
 from brolga.spec.digest import Digest
+from brolga.spec.value import Value
 
 if TYPE_CHECKING:
     from brolga.protocol import Access, Credentials, Flow, RegistrySession, UploadStrategy
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 _UNUSED_DIGEST = Digest.of(b"brolga")
 
 
-@dataclass(frozen=True)
-class Explanation:
+class Explanation(Value):
     """How a repository would be pushed to. No field holds a secret.
 
     `authentication` is what the registry requires, `credentials` the origin of those it would get.

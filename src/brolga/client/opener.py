@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from brolga import stores
 from brolga.errors import ImageNotFound, InvalidReference, SourceError
 from brolga.spec.reference import Repository
+from brolga.spec.value import Value
 from brolga.stores import location
-from brolga.stores.store import NullStore, OnePassStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
+    from typing_extensions import TypeIs
+
     from brolga.client.registries import Registries
     from brolga.stores.layout import Layout
     from brolga.stores.location import ImageRef, LocalRef
-    from brolga.stores.store import ReadStore, Store, WriteStore
+    from brolga.stores.store import OnePassStore, ReadStore, Store, WriteStore
 
 
 _COPY_FIRST: Final = "copy it to oci:DIR first"
@@ -33,8 +35,7 @@ _USES: Final = {
 }
 
 
-@dataclass(frozen=True)
-class StoreOpener:
+class StoreOpener(Value):
     """Opens places as stores. `on_warning` is as `Layout` has it."""
 
     registries: Registries
@@ -68,7 +69,7 @@ class StoreOpener:
         from brolga.stores.archive import Archive, ArchiveStream
 
         form, compression = location.FORMS[home.kind], "gzip" if compress_layers else "none"
-        if _is_one_pass(home):
+        if _is_pipe(home):
             spool = self.registries.uploads.spool
             return ArchiveStream(home.path, form, spool=spool, compression=compression)
         if not os.path.lexists(home.path):
@@ -100,7 +101,7 @@ class StoreOpener:
     def open_rereadable(self, place: ImageRef, *, compress_layers: bool) -> ReadStore:
         """Open a place that can be read several times. Raises InvalidReference, SourceError."""
         store = self.open_source(place, compress_layers=compress_layers)
-        if isinstance(store, OnePassStore):
+        if _is_one_pass(store):
             if not location.is_pipe(place):
                 raise SourceError("the archive is not a regular file: it cannot be read in place")
             raise InvalidReference(
@@ -113,7 +114,7 @@ class StoreOpener:
     ) -> ReadStore:
         """Open a place to read manifests alone: an archive may be read from a pipe for that."""
         store = self.open_source(place, compress_layers=compress_layers)
-        return store.stream_into(NullStore()) if isinstance(store, OnePassStore) else store
+        return store.stream_into(stores.NullStore()) if _is_one_pass(store) else store
 
     def _layout(self, home: LocalRef) -> Layout:
         from brolga.stores.layout import Layout
@@ -121,7 +122,11 @@ class StoreOpener:
         return Layout(home.path, self.on_warning)
 
 
-def _is_one_pass(place: LocalRef) -> bool:
+def _is_one_pass(store: ReadStore | OnePassStore) -> TypeIs[OnePassStore]:
+    return not isinstance(store, stores.RegistryStore) and isinstance(store, stores.OnePassStore)
+
+
+def _is_pipe(place: LocalRef) -> bool:
     try:
         return place.is_pipe or not stat.S_ISREG(os.stat(place.path).st_mode)  # noqa: PTH116 - a str needs no Path
     except OSError:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from brolga import protocol
 from brolga.errors import Denied, Unauthorized
-from brolga.protocol import Credentials, Timeout, UploadStrategy, identify_registry
+from brolga.protocol import Credentials, Timeout
 from brolga.spec.reference import Repository
+from brolga.spec.value import Value, field, replace
 from brolga.stores import DEFAULT_JOBS
 from brolga.stores.registry import RegistryStore
-from brolga.stream.replay import DEFAULT_WINDOW, MemoryBuffer
-from brolga.stream.spool import open_spool
+from brolga.stream import DEFAULT_WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -24,15 +23,14 @@ if TYPE_CHECKING:
 
     from brolga.auth import Keychain
     from brolga.client.explain import Explanation
-    from brolga.protocol import Access, RegistrySession, Retry
+    from brolga.protocol import Access, RegistrySession, Retry, UploadStrategy
     from brolga.spec.digest import Digest
     from brolga.stream.replay import ReplayBuffer
     from brolga.stream.spool import SpoolChoice
     from brolga.transport import Transport
 
 
-@dataclass(frozen=True, kw_only=True)
-class TransportOptions:
+class TransportOptions(Value, kw_only=True):
     """How a client connects to registries.
 
     `insecure` allows plain http and unverified TLS; without it, plain http is used for loopback
@@ -48,8 +46,7 @@ class TransportOptions:
     timeout_s: float = 60.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class UploadOptions:
+class UploadOptions(Value, kw_only=True):
     """How a client pushes blobs, and what it keeps of them meanwhile.
 
     `jobs` is how many blobs are pushed at a time. `style` is how their bytes are sent: `auto` (as
@@ -74,7 +71,8 @@ class UploadOptions:
         if self.window < 0:
             raise ValueError(f"a window is 0 bytes or more, not {self.window}")
         for style in self.style.values() if isinstance(self.style, Mapping) else [self.style]:
-            UploadStrategy().override(style)
+            if style != "auto":  # it loads what a push needs
+                protocol.UploadStrategy().override(style)
 
     def buffer(self, uploads: int, *, is_reopenable: bool) -> ReplayBuffer:
         """Return a buffer for the bytes of one upload of `uploads` at a time.
@@ -82,8 +80,12 @@ class UploadOptions:
         A stream that can be read only once has the whole window. Those that can be read again
         share one, which only saves the second reading.
         """
-        if (spool := open_spool(self.spool)) is not None:
-            return spool
+        if self.spool is not False:
+            from brolga.stream.spool import make_spool
+
+            return make_spool(self.spool)
+        from brolga.stream.replay import MemoryBuffer
+
         return MemoryBuffer(self.window // uploads if is_reopenable else self.window)
 
     def strategy(
@@ -93,13 +95,12 @@ class UploadOptions:
         style = self.style
         if isinstance(style, Mapping):
             style = style.get(repository.registry, "auto")
-        profile = identify_registry(registry.host, registry.ping_headers)
+        profile = protocol.identify_registry(registry.host, registry.ping_headers)
         # A chunk is kept in memory until it has arrived, as the window is.
         return profile.strategy.cap_chunk(self.window // uploads).override(style)
 
 
-@dataclass(frozen=True)
-class Registries:
+class Registries(Value):
     """The registries of one client, each pinged at its first use. Threads may share it.
 
     `credentials` is a keychain, which is asked for each repository, or credentials for every

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from brolga.errors import InvalidManifest
 from brolga.images import Artifact, BlockStream, Image, StreamBlob, TitledBlob
 from brolga.spec.mediatypes import compression_of_media_type
-from brolga.stream.decompression import decompress
+from brolga.stream.decompression import Limits, decompress
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from brolga.images import Tree
     from brolga.spec.blob import Blob
     from brolga.stores.location import ImageRef
-    from brolga.stream.decompression import Limits
     from brolga.stream.layer import StreamLayer
 
 
@@ -32,8 +31,9 @@ def artifact_of(
     return Artifact.of(artifact_type, blob, annotations=annotations)
 
 
-def open_stream(place: ImageRef, tree: Tree, limits: Limits, *, raw: bool) -> BlockStream:
+def open_stream(place: ImageRef, tree: Tree, limits: Limits | None, *, raw: bool) -> BlockStream:
     """Open the only layer of `tree`, decompressed unless `raw`. Raises InvalidManifest."""
+    limits = limits or Limits(size=None)
     if not isinstance(tree, Image):
         raise InvalidManifest(
             f"{place} is an index, and a stream is one blob",

@@ -1,9 +1,28 @@
 """Images and indexes as values: read lazily, immutable, made from one another."""
 
-from brolga.images.artifact import Artifact, StreamBlob, TitledBlob
-from brolga.images.blobs import BlockStream, InMemoryBlob, StoredBlob
-from brolga.images.image import Image, creation_time
-from brolga.images.index import ImageIndex, Tree
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from brolga._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from brolga.images.artifact import Artifact
+    from brolga.images.blobs import BlockStream, InMemoryBlob, StoredBlob
+    from brolga.images.described import StreamBlob, TitledBlob
+    from brolga.images.image import Image, creation_time
+    from brolga.images.index import ImageIndex, Tree
+else:
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            "brolga.images.artifact": "Artifact",
+            "brolga.images.blobs": "BlockStream InMemoryBlob StoredBlob",
+            "brolga.images.described": "StreamBlob TitledBlob",
+            "brolga.images.image": "Image creation_time",
+            "brolga.images.index": "ImageIndex Tree",
+        },
+    )
 
 __all__ = [
     "Artifact",

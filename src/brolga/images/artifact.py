@@ -6,70 +6,26 @@ Usage). Its blobs can be streams, which are read when they are pushed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
 from brolga.errors import LayerError
 from brolga.images.blobs import InMemoryBlob
 from brolga.images.image import Image, creation_time
-from brolga.spec.blob import Blob, BlobStream, runs_user_code
 from brolga.spec.manifest import Manifest
 from brolga.spec.mediatypes import OCI_EMPTY
+from brolga.spec.value import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from brolga.spec.blob import Blob
     from brolga.spec.descriptor import Descriptor
-    from brolga.stream.layer import StreamLayer
 
 _EMPTY: Final = InMemoryBlob(b"{}", OCI_EMPTY)
-_TITLE: Final = "org.opencontainers.image.title"
 _CREATED: Final = "org.opencontainers.image.created"
 
 
-@dataclass(frozen=True)
-class _DescribedBlob:
-    """A blob with a descriptor of its own."""
-
-    blob: Blob
-
-    @property
-    def runs_user_code(self) -> bool:
-        """Whether reading calls the user's Python code."""
-        return runs_user_code(self.blob)
-
-    def open(self) -> BlobStream:
-        """Open the bytes for reading."""
-        return self.blob.open()
-
-
-@dataclass(frozen=True)
-class TitledBlob(_DescribedBlob):
-    """A blob with a file name, under which oras stores it when it pulls."""
-
-    title: str
-
-    @property
-    def descriptor(self) -> Descriptor:
-        """The blob's descriptor with the title. Raises NotComputed as the blob does."""
-        descriptor = self.blob.descriptor
-        return replace(descriptor, annotations={**descriptor.annotations, _TITLE: self.title})
-
-
-@dataclass(frozen=True)
-class StreamBlob(_DescribedBlob):
-    """A stream of any bytes as a blob, with a layer's media type only if it is a tar."""
-
-    blob: StreamLayer
-
-    @property
-    def descriptor(self) -> Descriptor:
-        """The stream's descriptor. Raises NotComputed until the stream was read."""
-        return replace(self.blob.descriptor, media_type=self.blob.stream_media_type)
-
-
-@dataclass(frozen=True, eq=False)
-class Artifact(Image):
+class Artifact(Image, eq=False):
     """A manifest of blobs with a type of its own: an SBOM, a signature, a model."""
 
     @classmethod

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from brolga.errors import NotComputed
 from brolga.spec.blob import BlobStream, Block, BlockReader
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
+from brolga.spec.value import Value, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -38,8 +38,7 @@ class BlockStream(BlockReader):
         return self._take_rest() or next(self._blocks, None)
 
 
-@dataclass(frozen=True)
-class InMemoryBlob:
+class InMemoryBlob(Value):
     """A blob in memory: a config, or small content. `algorithm` is for its digest."""
 
     runs_user_code: ClassVar = False
@@ -60,8 +59,7 @@ class InMemoryBlob:
         return BlockStream(self.data[start : start + _BLOCK_SIZE] for start in starts)
 
 
-@dataclass(frozen=True)
-class StoredBlob:
+class StoredBlob(Value):
     """A blob of a store, which can be read any number of times.
 
     `opener` opens its bytes, which are verified as they are read. `mount_source` is its repository

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import reduce
-from inspect import getattr_static
 from typing import TYPE_CHECKING, Any
 
 from brolga.errors import InvalidManifest, LayerError
@@ -22,6 +20,7 @@ from brolga.spec.config import History, ImageConfig, align_history
 from brolga.spec.json import MAX_SIZE, update_members
 from brolga.spec.manifest import Manifest, convert_manifest
 from brolga.spec.platform import DEFAULT_PLATFORM, Platform
+from brolga.spec.value import Value, field, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -32,16 +31,14 @@ if TYPE_CHECKING:
     from brolga.spec.reference import Repository
 
 
-@dataclass(frozen=True)
-class _Addition:
+class _Addition(Value):
     """An appended layer, and its entry in the config's history."""
 
     layer: Layer
     history: History
 
 
-@dataclass(frozen=True, eq=False)
-class Image:
+class Image(Value, eq=False):
     """A manifest, its config and its layers, read or to be computed (GGCR's `v1.Image`).
 
     Make one with `Image.empty` or `Client.image`; `append`, `with_config`, `with_annotations`,
@@ -177,6 +174,8 @@ class Image:
         `created_by` and `comment` go into the config's history, with SOURCE_DATE_EPOCH or the
         present time. Raises TypeError for an object that is not a layer.
         """
+        from inspect import getattr_static  # slow to import
+
         created = creation_time()
         history = History(created=created, created_by=created_by, comment=comment)
         for layer in layers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, cast
 
 from brolga.images.blobs import StoredBlob
@@ -10,6 +9,7 @@ from brolga.images.image import Image
 from brolga.spec.index import Index
 from brolga.spec.json import update_members
 from brolga.spec.mediatypes import IMAGE_CONFIGS, INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX
+from brolga.spec.value import Value, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -33,8 +33,7 @@ def is_blob(child: Descriptor) -> bool:
     return child.media_type not in MANIFEST_TYPES | INDEX_TYPES
 
 
-@dataclass(frozen=True, eq=False)
-class ImageIndex:
+class ImageIndex(Value, eq=False):
     """An index and its children, which are loaded on request.
 
     Make one with `ImageIndex.empty` or `Client.index`; `append`, `filter` and `with_annotations`

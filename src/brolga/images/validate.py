@@ -8,7 +8,6 @@ a descriptor whose data does not agree cannot be made.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from brolga import errors
@@ -19,6 +18,7 @@ from brolga.spec.config import ImageConfig, count_layers
 from brolga.spec.digest import Digest, hasher
 from brolga.spec.json import MAX_SIZE
 from brolga.spec.manifest import mixed_media_types
+from brolga.spec.value import Value
 from brolga.stream.decompression import DEFAULT_LIMITS, Limits, decompress
 from brolga.tar.entries import read_entries
 from brolga.tar.reader import check_whiteout
@@ -43,8 +43,7 @@ _FLAWS: Final = (
 )
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(Value):
     """A flaw: its place, by digests and the layer's number, and what is wrong."""
 
     place: str
@@ -213,8 +212,7 @@ class _Validator:
         return self._contents[key]
 
 
-@dataclass(frozen=True)
-class _Content:
+class _Content(Value):
     """The result of one pass over a blob: the flaws of its bytes, and of the tar in it."""
 
     flaws: tuple[str, ...]

@@ -8,11 +8,11 @@ names each entry for which that differs. An image that one pass cannot merge is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
 from brolga.errors import LayerError
+from brolga.spec.value import Value, field
 from brolga.tar.entries import Entry
 from brolga.tar.reader import DIRECTORY, Metadata
 from brolga.tar.reader import printable_name as printable
@@ -30,8 +30,7 @@ _MAX_PATH: Final = 4096  # bytes; systems that run containers open no longer pat
 _MAX_LINKS: Final = 40  # on one path, as in Linux
 
 
-@dataclass(frozen=True)
-class _UpperLayers:
+class _UpperLayers(Value):
     """The names in the layers above; a number is the lowest layer that has the name."""
 
     removed: dict[bytes, int] = field(default_factory=dict)  # hidden here, and all below it
@@ -67,16 +66,14 @@ class _UpperLayers:
         self.implied.update((name, (number, user)) for name, user in layer.implied.items())
 
 
-@dataclass(frozen=True)
-class _HardLink:
+class _HardLink(Value):
     """A hard link, written at the end."""
 
     target: bytes
     header: bytes
 
 
-@dataclass(frozen=True)
-class _Layer:
+class _Layer(Value):
     """The names in one layer."""
 
     removed: dict[bytes, None] = field(default_factory=dict)

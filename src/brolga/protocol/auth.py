@@ -7,11 +7,8 @@ follows the redirects of reads. It never sends a stream twice.
 
 from __future__ import annotations
 
-from base64 import b64encode
-from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlencode
 
 from brolga.errors import ProtocolViolation, TransportError
 from brolga.protocol.auth_tokens import TokenCache, parse_challenges, parse_token
@@ -19,6 +16,7 @@ from brolga.protocol.http import Flow, Request, Response, Timeout, send_request
 from brolga.protocol.responses import raise_for_status
 from brolga.protocol.retry import Retry, no_clock, send_with_retry
 from brolga.protocol.urls import check_url, hostname, origin, redact, resolve
+from brolga.spec.value import Value, field, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,8 +32,7 @@ _SAME_METHOD: Final = (307, 308)  # the others turn a POST into a GET
 _MAX_REDIRECTS: Final = 5
 
 
-@dataclass(frozen=True)
-class Credentials:
+class Credentials(Value):
     """A username and password, or a token. No secret appears in the repr.
 
     `identity_token` is an OAuth2 refresh token (docker's `identitytoken`), `registry_token` a
@@ -52,6 +49,8 @@ class Credentials:
     @property
     def basic(self) -> str:
         """The value of a Basic Authorization header (RFC 7617); "" without a secret for it."""
+        from base64 import b64encode
+
         secret = self.password or self.identity_token
         if not secret:
             return ""
@@ -160,6 +159,8 @@ class RegistrySession:
         self, params: dict[str, str], scope: tuple[str, ...], timeout: Timeout
     ) -> Flow[Response]:
         """Ask for a token for our own scope, not the challenge's (Token Authentication, OAuth2)."""
+        from urllib.parse import urlencode
+
         service = [("service", params["service"])] if params.get("service") else []
         request = Request("GET", params["realm"], timeout=timeout)
         if token := self._credentials.identity_token:
@@ -200,8 +201,7 @@ class RegistrySession:
         return (yield from follow_redirects(request, send, _TOKEN_SERVER, resends=True))
 
 
-@dataclass(frozen=True)
-class Access:
+class Access(Value):
     """The access of one conversation to a registry: a scope, and the URLs below `root`."""
 
     registry: RegistrySession

@@ -5,7 +5,6 @@ Both come from the network: they are read up to a limit, and a token must fit in
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -22,15 +21,12 @@ _MAX_LIFETIME_S: Final = 86400.0
 # RFC 9110, section 11.2: a parameter, a scheme, or neither (a token68, garbage). Repeated classes
 # are possessive, so that nothing is tried twice; groups are not, as Python before 3.11.5 gets
 # possessive groups wrong (python/cpython#106052).
-_CHALLENGE_PART: Final = re.compile(
-    r"""
+_CHALLENGE_PART: Final = r"""(?xs)
       (?P<name>[A-Za-z0-9_-]++)\s*+=\s*+(?:"(?P<quoted>(?:[^"\\]++|\\.)*)"|(?P<plain>[^\s,"]++))
     | (?P<scheme>[A-Za-z0-9!#$%&'*+.^_`|~-]++)(?=[\s,]|$)
     | [^\s,]++
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_TOKEN: Final = re.compile(r"[!-~]++")
+    """
+_VISIBLE: Final = r"[!-~]++"
 # A token is renewed in the last part of its life, which is at most so many seconds.
 _RENEW_FRACTION: Final = 0.2
 _MAX_RENEW_S: Final = 10.0
@@ -52,7 +48,7 @@ def parse_challenges(header: str) -> dict[str, dict[str, str]]:
     """Return the parameters of the first challenge of each scheme; names are in lower case."""
     challenges: dict[str, dict[str, str]] = {}
     params: dict[str, str] = {}
-    for part in _CHALLENGE_PART.finditer(header[:_MAX_CHALLENGE]):
+    for part in re.finditer(_CHALLENGE_PART, header[:_MAX_CHALLENGE]):
         if part["scheme"]:
             params = {}
             challenges.setdefault(part["scheme"].lower(), params)
@@ -65,13 +61,15 @@ def parse_challenges(header: str) -> dict[str, dict[str, str]]:
 
 def parse_token(body: bytes) -> Token:
     """Return the token of a token server. Raises ProtocolViolation if it does not fit a header."""
+    import json
+
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         document = None
     if isinstance(document, dict):
         text = document.get("token") or document.get("access_token")
-        if isinstance(text, str) and len(text) <= _MAX_TOKEN and _TOKEN.fullmatch(text):
+        if isinstance(text, str) and len(text) <= _MAX_TOKEN and re.fullmatch(_VISIBLE, text):
             lifetime_s = document.get("expires_in")
             if not isinstance(lifetime_s, int | float) or not lifetime_s > 0:
                 lifetime_s = _DEFAULT_LIFETIME_S

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 # A flow that yields bytes between its requests.
 ReadFlow: TypeAlias = "Generator[Step | bytes | memoryview, Any, None]"
 
-_CONTENT_RANGE: Final = re.compile(
-    r"bytes (?P<start>[0-9]{1,19})-(?:[0-9]{1,19}/(?P<size>[0-9]{1,19}))?"
-)
+_CONTENT_RANGE: Final = r"bytes (?P<start>[0-9]{1,19})-(?:[0-9]{1,19}/(?P<size>[0-9]{1,19}))?"
 
 
 def has_blob(access: Access, descriptor: Descriptor) -> Flow[bool]:
@@ -112,7 +110,7 @@ def _end_of_range(
     raise_for_status(request, response, *((200, 206) if offset else (200,)))
     if response.status == HTTPStatus.OK:
         return None
-    part = _CONTENT_RANGE.match(response.headers.get("content-range", ""))
+    part = re.match(_CONTENT_RANGE, response.headers.get("content-range", ""))
     if part is None or int(part["start"]) != offset:
         raise _RangeError(
             f"the registry was asked for {redact(request.url)} from byte {offset} on, and "

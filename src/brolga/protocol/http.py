@@ -7,11 +7,11 @@ thrown into it. What blocks or computes for long it yields too. The driver (`tra
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from brolga.protocol.urls import redact
+from brolga.spec.value import Value, field
 
 _T = TypeVar("_T")
 # Bytes in blocks; an empty block is a heartbeat.
@@ -26,8 +26,7 @@ class Timeout(Enum):
     LONG = "long"  # a multiple of it: the registry moves a whole blob before it responds
 
 
-@dataclass(frozen=True, repr=False)
-class Request:
+class Request(Value):
     """One request.
 
     A `body` of bytes, or a tuple of bytes, can be sent again; any other body is a stream and is
@@ -69,8 +68,7 @@ class BodyStream(Iterator["bytes | memoryview"], Protocol):
         """Stop reading. The connection is kept if the body has ended."""
 
 
-@dataclass(frozen=True)
-class Response:
+class Response(Value):
     """One response. Header names are in lower case; the driver may have cut `body` at its limit.
 
     `sent` counts the bytes of the request's body that were sent. `complete` is False if the
@@ -101,15 +99,13 @@ class BodyError(Exception):
         self.response = response
 
 
-@dataclass(frozen=True)
-class BlockingCall:
+class BlockingCall(Value):
     """A call that may block, or compute for long. The driver makes it, and sends its result."""
 
     function: Callable[[], object]
 
 
-@dataclass(frozen=True)
-class ReadBlock:
+class ReadBlock(Value):
     """The driver sends the next block of a response's body, or None at its end."""
 
     stream: BodyStream

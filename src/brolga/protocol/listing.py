@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -35,9 +34,8 @@ _MAX_SIZE: Final = 256 << 20  # bytes
 _MAX_BODY: Final = 4 << 20  # bytes; what the driver keeps of a body
 _MAX_NAME: Final = 1024  # characters
 # `rel` may name several relations, in any case (RFC 8288, section 3.3).
-_NEXT: Final = re.compile(
-    r"""<([^<>]*)>\s*;(?:[^,<]*[;\s])?rel\s*=\s*["']?(?:[^"',;<>]{0,99}\s)?next(?![^\s"',;])""",
-    re.IGNORECASE,
+_NEXT: Final = (
+    r"""(?i)<([^<>]*)>\s*;(?:[^,<]*[;\s])?rel\s*=\s*["']?(?:[^"',;<>]{0,99}\s)?next(?![^\s"',;])"""
 )
 
 
@@ -56,7 +54,7 @@ def list_repositories(access: Access) -> ListFlow:
 
 def next_page(access: Access, request: Request, response: Response) -> str:
     """Return the URL of a list's next page, which the registry must have (RFC 8288), or ""."""
-    match = _NEXT.search(response.headers.get("link", ""))
+    match = re.search(_NEXT, response.headers.get("link", ""))
     if match is None:
         return ""
     url = check_url(resolve(request.url, match[1]), "next page", named_by=request.url)
@@ -67,14 +65,14 @@ def next_page(access: Access, request: Request, response: Response) -> str:
     return url
 
 
-@dataclass
 class ListLimits:
     """How many more pages, entries and bytes of one list may be read; `what` is its name."""
 
-    what: str
-    pages: int
-    entries: int
-    size: int  # bytes
+    def __init__(self, what: str, pages: int, entries: int, size: int) -> None:
+        self.what = what
+        self.pages = pages
+        self.entries = entries
+        self.size = size  # bytes
 
     def count_bytes(self, request: Request, response: Response) -> None:
         """Count the bytes of a page. Raises ProtocolViolation if there are too many."""

@@ -16,8 +16,7 @@ from brolga.protocol import responses
 from brolga.protocol.http import Flow, Request, Response
 from brolga.protocol.responses import content_digest, raise_for_status, reject_html
 from brolga.spec.descriptor import Descriptor
-from brolga.spec.digest import Digest, hasher
-from brolga.spec.index import parse_manifest
+from brolga.spec.digest import Digest, check_computable
 from brolga.spec.mediatypes import DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_INDEX, OCI_MANIFEST
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ _ACCEPT: Final = {
 # What the driver keeps of a body; registries accept manifests of 4 MB (Pushing Manifests).
 _MAX_SIZE: Final = 4 << 20
 # Some registries send a length of 0 with every HEAD; a manifest is not empty.
-_LENGTH: Final = re.compile("0*[1-9][0-9]{0,17}")
+_LENGTH: Final = "0*[1-9][0-9]{0,17}"
 # Types that a store or an HTTP library gives to a file of unknown type.
 _GENERIC_TYPES: Final = {
     "",
@@ -80,6 +79,8 @@ def get_manifest(access: Access, reference: str, delay_s: float = 0.0) -> Flow[F
         _check_equal("the registry gave a manifest of {actual} as {expected}", expected, digest)
     media_type = responses.media_type(response)
     if media_type.lower() in _GENERIC_TYPES:
+        from brolga.spec.index import parse_manifest
+
         try:
             media_type = parse_manifest(response.body).media_type
         except InvalidManifest:
@@ -133,7 +134,7 @@ def _read_head(request: Request, response: Response, expected: Digest | None) ->
     if expected is not None and actual is not None:
         _check_equal("the registry says that {expected} is {actual}", expected, actual)
     digest, length = expected or actual, response.headers.get("content-length", "")
-    if digest is None or is_generic or not _LENGTH.fullmatch(length):
+    if digest is None or is_generic or not re.fullmatch(_LENGTH, length):
         return None
     try:
         return Descriptor(media_type, digest, int(length))
@@ -173,7 +174,7 @@ def _parse_digest(reference: str) -> Digest | None:
     if ":" not in reference:
         return None
     digest = Digest.parse(reference)
-    hasher(digest.algorithm)
+    check_computable(digest.algorithm)
     return digest
 
 

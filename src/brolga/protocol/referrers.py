@@ -42,13 +42,13 @@ _MAX_DELAY_S: Final = 1.0
 # "truncated to 32 characters … to 64 characters" (Referrers Tag Schema).
 _MAX_ALGORITHM: Final = 32
 _MAX_ENCODED: Final = 64
-_NOT_IN_TAGS: Final = re.compile("[^a-zA-Z0-9._-]")
+_NOT_IN_TAGS: Final = "[^a-zA-Z0-9._-]"
 
 
 def referrers_tag(subject: Digest) -> str:
     """Return the tag under which a registry without the API has the referrers."""
     tag = f"{subject.algorithm[:_MAX_ALGORITHM]}-{subject.encoded[:_MAX_ENCODED]}"
-    return _NOT_IN_TAGS.sub("-", tag)
+    return re.sub(_NOT_IN_TAGS, "-", tag)
 
 
 def list_referrers(

@@ -6,7 +6,6 @@ a typed error of one short printable line.
 
 from __future__ import annotations
 
-import json
 import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from brolga import errors
 from brolga.errors import ProtocolViolation
 from brolga.protocol.urls import check_url, redact, resolve
-from brolga.spec.digest import Digest, hasher
+from brolga.spec.digest import Digest, check_computable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,6 +85,8 @@ def reject_html(request: Request, response: Response) -> None:
 
 def is_json(response: Response) -> bool:
     """Return whether the body of a response is JSON, whatever its Content-Type is."""
+    import json
+
     try:
         json.loads(response.body)
     except (ValueError, RecursionError):
@@ -105,7 +106,7 @@ def content_digest(response: Response, expected: Digest | None = None) -> Digest
     """
     try:
         digest = Digest.parse(response.headers.get("docker-content-digest", ""))
-        hasher(digest.algorithm)
+        check_computable(digest.algorithm)
     except errors.InvalidDigest:
         return None
     return digest if expected is None or digest.algorithm == expected.algorithm else None
@@ -184,6 +185,8 @@ def _read_errors(body: bytes) -> list[tuple[str, str, str]]:
     The body is `{"errors": [{"code", "message", "detail"}, …]}` (distribution-spec, Error Codes),
     a token server's `{"details"}` or `{"error"}`, or anything else, such as a proxy's page.
     """
+    import json
+
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -209,6 +212,8 @@ def _read_error(error: Any) -> tuple[str, str, str]:  # noqa: ANN401 - any JSON 
 
 def _printable(value: Any) -> str:  # noqa: ANN401 - any JSON value
     """Return a JSON value from a registry as one short printable line."""
+    import json
+
     if value is None or value in ("", {}, []):
         return ""
     try:

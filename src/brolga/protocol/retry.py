@@ -8,13 +8,13 @@ nothing was done. After a lost response or another 5xx, only what does no harm t
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 
 from brolga.errors import BrolgaError, RateLimited, RegistryError, TransportError
 from brolga.protocol.http import Flow, Request, Response, Timeout
 from brolga.protocol.responses import retry_after_s
+from brolga.spec.value import Value, replace
 
 # The idempotent methods, and POST, which here opens a session, mounts a blob or gets a token: a
 # second one does no harm. The bytes of a second PATCH would be appended.
@@ -38,8 +38,7 @@ def no_clock() -> float:
     return 0.0
 
 
-@dataclass(frozen=True)
-class Retry:
+class Retry(Value):
     """How often a request is attempted, and the delays in between, in seconds.
 
     The first delay is `initial_delay_s`; each one is three times the one before, at most

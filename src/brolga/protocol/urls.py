@@ -19,14 +19,12 @@ if TYPE_CHECKING:
 
 _MAX_SHOWN: Final = 300  # characters of a URL in a message
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_VISIBLE: Final = re.compile(r"[!-~]++")
-_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*+:")
+_VISIBLE: Final = r"[!-~]++"
+_ABSOLUTE: Final = r"[A-Za-z][A-Za-z0-9+.-]*+:"
 # No userinfo, zone or percent-encoded host: nothing that two parsers could read differently.
-_URL: Final = re.compile(
-    r"https?://(?:[a-z0-9._-]++|\[[0-9a-f:.]++\])(?::[0-9]{0,5}+)?(?:[/?][!-~]*+)?",
-    re.IGNORECASE | re.ASCII,  # without ASCII, the Kelvin sign is a k
-)
-_NUMERIC_LABEL: Final = re.compile(r"0x[0-9a-f]*+|[0-9]++")
+# Without the flag for ASCII, the Kelvin sign is a k.
+_URL: Final = r"(?ia)https?://(?:[a-z0-9._-]++|\[[0-9a-f:.]++\])(?::[0-9]{0,5}+)?(?:[/?][!-~]*+)?"
+_NUMERIC_LABEL: Final = r"0x[0-9a-f]*+|[0-9]++"
 
 
 def resolve(base: str, target: str) -> str:
@@ -37,7 +35,7 @@ def resolve(base: str, target: str) -> str:
     target = target.partition("#")[0]
     # urljoin removes tabs and line breaks, and adds our host to an absolute URL without one.
     # `check_url` must see both, to reject them.
-    if not _VISIBLE.fullmatch(target) or _ABSOLUTE.match(target):
+    if not re.fullmatch(_VISIBLE, target) or re.match(_ABSOLUTE, target):
         return target
     path, mark, query = target.partition("?")
     try:
@@ -99,7 +97,7 @@ def redact(url: str) -> str:
 
 def _split(url: str) -> SplitResult | None:
     """Return the parts of a plain http(s) URL, or None if it is not one."""
-    if not _URL.fullmatch(url):
+    if not re.fullmatch(_URL, url):
         return None
     try:
         parts = urlsplit(url)
@@ -129,7 +127,7 @@ def _is_unusual_address(host: str) -> bool:
 
     127.1, 2130706433 and 0x7f.1 are such (WHATWG URL, "ends in a number").
     """
-    return bool(_NUMERIC_LABEL.fullmatch(host.rstrip(".").rpartition(".")[2]))
+    return bool(re.fullmatch(_NUMERIC_LABEL, host.rstrip(".").rpartition(".")[2]))
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:

@@ -8,13 +8,13 @@ name is rejected only beside that name.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
 from brolga.errors import excerpt
 from brolga.spec import json
 from brolga.spec.digest import Digest
 from brolga.spec.platform import DEFAULT_PLATFORM, PLATFORM_MEMBERS, Platform
+from brolga.spec.value import Value, field, replace
 
 _TEXTS: Final = ("User", "WorkingDir", "StopSignal")
 _LISTS: Final = ("Env", "Entrypoint", "Cmd", "OnBuild", "Shell")
@@ -54,8 +54,7 @@ def _platform_members(platform: Platform) -> dict[str, object]:
     return {**dict.fromkeys(PLATFORM_MEMBERS), **replace(platform, extra={}).to_dict()}
 
 
-@dataclass(frozen=True, slots=True)
-class ImageConfig:
+class ImageConfig(Value):
     """The config of an image: a typed view of its exact bytes.
 
     `config` holds the execution parameters (`Env`, `Cmd`, `Labels`, ...), unknown ones too; it is
@@ -184,8 +183,7 @@ class ImageConfig:
 _HISTORY_MEMBERS: Final = ("created", "created_by", "author", "comment", "empty_layer")
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(Value):
     """One step of a build. `empty_layer` is true if it made no layer.
 
     `created` is the text of an RFC 3339 time. `extra` holds members that the spec does not define
@@ -199,8 +197,8 @@ class History:
     empty_layer: bool = False
     extra: Mapping[str, object] = field(default_factory=dict, kw_only=True)
 
-    __hash__ = json.hash_dataclass
-    __reduce__ = json.reduce_dataclass
+    __hash__ = json.hash_value
+    __reduce__ = json.reduce_value
 
     def __post_init__(self) -> None:
         """Keep a read-only copy."""

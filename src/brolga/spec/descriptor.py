@@ -6,18 +6,19 @@ define are kept in `extra`.
 
 from __future__ import annotations
 
-import binascii
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from brolga.errors import excerpt
 from brolga.spec import json
 from brolga.spec.digest import Digest
 from brolga.spec.mediatypes import check_media_type
-from brolga.spec.platform import Platform
+from brolga.spec.value import Value, field
+
+if TYPE_CHECKING:
+    from brolga.spec.platform import Platform
 
 # "size: int64" (descriptor.md, Properties).
 _MAX_SIZE: Final = 2**63 - 1
@@ -26,8 +27,7 @@ _MEMBERS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Descriptor:
+class Descriptor(Value):
     """The media type, digest and size in bytes of a blob or manifest.
 
     `data` is the embedded content, which must have that size and digest. `extra` holds members
@@ -45,8 +45,8 @@ class Descriptor:
     data: bytes | None = field(default=None, repr=False, kw_only=True)
     extra: Mapping[str, object] = field(default_factory=dict, kw_only=True)
 
-    __hash__ = json.hash_dataclass
-    __reduce__ = json.reduce_dataclass
+    __hash__ = json.hash_value
+    __reduce__ = json.reduce_value
 
     def __post_init__(self) -> None:
         """Check each property, and keep read-only copies of the mappings."""
@@ -72,6 +72,8 @@ class Descriptor:
     @classmethod
     def from_dict(cls, value: object, path: str = "$") -> Self:
         """Read the JSON object at `path` (descriptor.md, Properties). Raises InvalidManifest."""
+        from brolga.spec.platform import Platform
+
         members = json.Members(value, path)
         members.reject_case_variants(_MEMBERS)
         media_type = members.need("mediaType", json.read_media_type)
@@ -91,10 +93,12 @@ class Descriptor:
 
     def to_dict(self) -> dict[str, object]:
         """Return the properties by their JSON names. Empty ones are left out (annotations.md)."""
+        from binascii import b2a_base64
+
         optional = {
             "urls": list(self.urls),
             "annotations": dict(self.annotations),
-            "data": binascii.b2a_base64(self.data or b"", newline=False).decode(),
+            "data": b2a_base64(self.data or b"", newline=False).decode(),
             "platform": self.platform.to_dict() if self.platform else None,
             "artifactType": self.artifact_type,
         }
@@ -125,9 +129,10 @@ def _check_data(data: bytes, digest: Digest, size: int) -> None:
 
 def _read_data(digest: Digest, size: int, value: object, path: str) -> bytes:
     """Return the bytes of a base64 string, if they have this digest and size."""
+    from binascii import a2b_base64
 
     def decode(text: str) -> bytes:
-        data = binascii.a2b_base64(text, strict_mode=True)
+        data = a2b_base64(text, strict_mode=True)
         if data:
             _check_data(data, digest, size)
         return data

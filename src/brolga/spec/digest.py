@@ -6,13 +6,14 @@ of the grammar can be held and passed on, as the spec asks; only sha256 and sha5
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from brolga.errors import DigestMismatch, InvalidDigest, excerpt
+from brolga.spec.value import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # The grammar has no bound. This is the longest file name of common file systems, and an OCI
 # layout stores a blob under its `encoded` part (image-layout.md, Blobs); sha512 needs 135.
@@ -21,10 +22,10 @@ MAX_DIGEST_LENGTH: Final = 255
 # Spelled-out classes, not \w or \d, which match other alphabets. Repeated classes are possessive,
 # to avoid backtracking; groups are not, as Python before 3.11.5 gets possessive groups wrong
 # (python/cpython#106052).
-_ALGORITHM: Final = re.compile(r"[a-z0-9]++(?:[+._-][a-z0-9]++)*")
-_ENCODED: Final = re.compile(r"[a-zA-Z0-9=_-]++")
-_LOWER_HEX: Final = re.compile(r"[0-9a-f]++")
-
+_ALGORITHM: Final = r"[a-z0-9]++(?:[+._-][a-z0-9]++)*"
+_ENCODED: Final = r"[a-zA-Z0-9=_-]++"
+_LOWER_HEX: Final = r"[0-9a-f]++"
+_COMPUTABLE: Final = ("sha256", "sha512")
 # Length of `encoded` in characters (descriptor.md, Registered algorithms).
 _REGISTERED: Final[Mapping[str, int]] = {"sha256": 64, "sha512": 128, "blake3": 64}
 
@@ -46,20 +47,15 @@ class Hasher(Protocol):
         """Return a copy of the present state."""
 
 
-_HASHES: Final[Mapping[str, Callable[[], Hasher]]] = {
-    "sha256": hashlib.sha256,
-    "sha512": hashlib.sha512,
-}
-
-
 def hasher(algorithm: str = "sha256") -> Hasher:
     """Return a new hashlib object. Raises InvalidDigest if it cannot compute the algorithm."""
-    _check_computable(algorithm)
-    return _HASHES[algorithm]()
+    import hashlib
+
+    check_computable(algorithm)
+    return hashlib.new(algorithm)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Digest:
+class Digest(Value, order=True):
     """An algorithm and a hash (descriptor.md, Digests). Raises InvalidDigest if it is not valid."""
 
     algorithm: str
@@ -73,7 +69,7 @@ class Digest:
             raise InvalidDigest(
                 f"digest of {length} characters: at most {MAX_DIGEST_LENGTH} are taken"
             )
-        if not _ALGORITHM.fullmatch(self.algorithm):
+        if not re.fullmatch(_ALGORITHM, self.algorithm):
             raise InvalidDigest(
                 f"digest algorithm {excerpt(self.algorithm)} is not lower-case letters and digits, "
                 "in parts joined by one of '+._-'"
@@ -82,11 +78,11 @@ class Digest:
         if size is None:
             # "Implementations SHOULD allow digests that are unsupported to pass validation if they
             # comply with the above grammar" (descriptor.md, Digests).
-            if not _ENCODED.fullmatch(encoded):
+            if not re.fullmatch(_ENCODED, encoded):
                 raise InvalidDigest(
                     f"digest encoded part {excerpt(encoded)} is not letters, digits and '=_-'"
                 )
-        elif len(encoded) != size or not _LOWER_HEX.fullmatch(encoded):
+        elif len(encoded) != size or not re.fullmatch(_LOWER_HEX, encoded):
             raise InvalidDigest(
                 f"digest encoded part {excerpt(encoded)} is not "
                 f"the {size} lower-case hexadecimal digits of {self.algorithm}"
@@ -110,13 +106,13 @@ class Digest:
     @classmethod
     def from_hasher(cls, state: Hasher) -> Self:
         """Return the digest of all bytes that an object of `hasher` has hashed so far."""
-        _check_computable(state.name)
+        check_computable(state.name)
         return cls(state.name, state.hexdigest())
 
     @property
     def is_computable(self) -> bool:
         """Whether bytes can be verified against this digest here."""
-        return self.algorithm in _HASHES
+        return self.algorithm in _COMPUTABLE
 
     def verifier(self) -> Verifier:
         """Return an object that verifies blocks of bytes. Raises InvalidDigest as `hasher` does."""
@@ -151,9 +147,10 @@ class Verifier:
             )
 
 
-def _check_computable(algorithm: str) -> None:
-    if algorithm not in _HASHES:
-        known = " and ".join(_HASHES)
+def check_computable(algorithm: str) -> None:
+    """Raise InvalidDigest if digests of an algorithm cannot be computed here."""
+    if algorithm not in _COMPUTABLE:
+        known = " and ".join(_COMPUTABLE)
         raise InvalidDigest(
             f"digest algorithm {excerpt(algorithm)} cannot be computed here: {known} can"
         )

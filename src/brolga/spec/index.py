@@ -6,7 +6,6 @@ Includes Docker's manifest list. A platform is chosen as crane does, a variant a
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Final, Self, TypeVar, Unpack
 
@@ -16,6 +15,7 @@ from brolga.spec.json import decode, error_at, reuse_originals
 from brolga.spec.manifest import Manifest, ManifestBase, SharedMembers, detect_media_type
 from brolga.spec.mediatypes import DOCKER_CONFIG, INDEX_TYPES, MANIFEST_TYPES, OCI_CONFIG, OCI_INDEX
 from brolga.spec.platform import DEFAULT_PLATFORM, Platform, variant_preference
+from brolga.spec.value import field
 
 T = TypeVar("T", bound="Hashable")
 
@@ -27,7 +27,6 @@ _IMAGE_ARTIFACT_TYPES: Final = frozenset({"", OCI_CONFIG, DOCKER_CONFIG})
 _MAX_LISTED: Final = 20  # platforms in an error message
 
 
-@dataclass(frozen=True, slots=True)
 class Index(ManifestBase):
     """An index or Docker manifest list: a typed view of its exact bytes. Raises InvalidManifest."""
 

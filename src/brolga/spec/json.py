@@ -6,13 +6,11 @@ and its path; it raises InvalidManifest.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import fields
 from functools import reduce
 from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeVar
@@ -20,6 +18,7 @@ from typing import Any, Final, Protocol, TypeVar
 from brolga.errors import InvalidManifest, excerpt
 from brolga.spec.digest import Digest
 from brolga.spec.mediatypes import check_media_type
+from brolga.spec.value import Value, as_dict
 
 D = TypeVar("D")
 S = TypeVar("S")
@@ -35,7 +34,7 @@ MAX_SIZE: Final = 4 << 20  # bytes
 # spec's documents have about six levels.
 MAX_DEPTH: Final = 64
 
-_PLAIN_NAME: Final = re.compile("[A-Za-z_][A-Za-z0-9_]{0,63}")
+_PLAIN_NAME: Final = "[A-Za-z_][A-Za-z0-9_]{0,63}"
 _MAX_PATH: Final = 240  # characters: an error is one line
 
 _JSON_NAMES: Final[Mapping[type, str]] = {
@@ -58,7 +57,7 @@ def join_path(path: str, step: str | int) -> str:
     """Return the JSON path of a member or an item, of bounded length (RFC 9535, section 2)."""
     if isinstance(step, int):
         longer = f"{path}[{step}]"
-    elif _PLAIN_NAME.fullmatch(step):
+    elif re.fullmatch(_PLAIN_NAME, step):
         longer = f"{path}.{step}"
     else:
         longer = f"{path}[{excerpt(step)}]"
@@ -73,6 +72,8 @@ def decode(raw: bytes, limit: int = MAX_SIZE) -> dict[str, object]:
     """
     if len(raw) > limit:
         raise error_at("$", f"{len(raw)} bytes, but at most {limit} are read")
+    import json
+
     try:
         document: object = json.loads(raw.decode(), object_pairs_hook=_mark_duplicate)
     except UnicodeDecodeError as error:
@@ -140,6 +141,8 @@ def _error_after(steps: list[str | int], problem: str) -> InvalidManifest:
 
 def encode(document: dict[str, object]) -> bytes:
     """Return an object as compact JSON in UTF-8, its members in order. Raises InvalidManifest."""
+    import json
+
     try:
         text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode()
@@ -285,9 +288,9 @@ def hash_key(value: object) -> Any:  # noqa: ANN401 - JSON is of any type
     return value
 
 
-def hash_dataclass(value: Any) -> int:  # noqa: ANN401 - any dataclass of frozen JSON
+def hash_value(value: Value) -> int:
     """Implement `__hash__` of every field: equal hashes would make a set of many values slow."""
-    return hash(hash_key(tuple(getattr(value, name) for name in value.__slots__)))
+    return hash(hash_key(tuple(as_dict(value).values())))
 
 
 def update_members(members: Mapping[str, T], changes: Mapping[str, T | None]) -> dict[str, T]:
@@ -301,9 +304,9 @@ def update_members(members: Mapping[str, T], changes: Mapping[str, T | None]) ->
     return updated
 
 
-def reduce_dataclass(value: Any) -> tuple[object, ...]:  # noqa: ANN401 - any dataclass of frozen JSON
+def reduce_value(value: Value) -> tuple[object, ...]:
     """Implement `__reduce__` with plain dicts: a read-only mapping cannot be pickled."""
-    return _rebuild, (type(value), {f.name: thaw(getattr(value, f.name)) for f in fields(value)})
+    return _rebuild, (type(value), {name: thaw(item) for name, item in as_dict(value).items()})
 
 
 def _rebuild(kind: Callable[..., object], values: dict[str, object]) -> object:

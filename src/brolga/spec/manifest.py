@@ -7,7 +7,6 @@ document, so that unknown members stay. The result is decoded again and passes t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import ClassVar, Self, TypedDict, Unpack
 
@@ -15,6 +14,7 @@ from brolga.errors import excerpt
 from brolga.spec import json, mediatypes
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
+from brolga.spec.value import Value, field, replace
 
 
 def detect_media_type(document: Mapping[str, object], content_type: str = "") -> str:
@@ -94,8 +94,7 @@ class SharedMembers(TypedDict, total=False):
     subject: Descriptor | None
 
 
-@dataclass(frozen=True, slots=True)
-class ManifestBase:
+class ManifestBase(Value):
     """The bytes of a manifest or index, and a view of the members that both have.
 
     `media_type` may be given as the Content-Type that the bytes came with; it must agree with
@@ -193,7 +192,6 @@ class ManifestBase:
         return type(self)(json.encode(json.update_members(self._document, changes)))
 
 
-@dataclass(frozen=True, slots=True)
 class Manifest(ManifestBase):
     """The manifest of one image or artifact: a typed view of its exact bytes.
 

@@ -15,7 +15,7 @@ from brolga.errors import excerpt
 
 # RFC 6838, section 4.2: a type and a subtype of at most 127 characters each, no parameters.
 _RESTRICTED_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}+"
-_MEDIA_TYPE: Final = re.compile(f"{_RESTRICTED_NAME}/{_RESTRICTED_NAME}")
+_MEDIA_TYPE: Final = f"{_RESTRICTED_NAME}/{_RESTRICTED_NAME}"
 
 OCI_DESCRIPTOR: Final = "application/vnd.oci.descriptor.v1+json"
 OCI_LAYOUT_HEADER: Final = "application/vnd.oci.layout.header.v1+json"
@@ -127,7 +127,7 @@ NONDISTRIBUTABLE: Final = frozenset(COMPRESSION_BY_LAYER) - _DISTRIBUTABLE
 
 def check_media_type(text: str) -> None:
     """Raise ValueError if `text` is not type/subtype (RFC 6838, section 4.2)."""
-    if not _MEDIA_TYPE.fullmatch(text):
+    if not re.fullmatch(_MEDIA_TYPE, text):
         raise ValueError(f"media type {excerpt(text)} is not type/subtype as of RFC 6838")
 
 
@@ -146,7 +146,7 @@ def compression_of_media_type(media_type: str) -> str:
 # The first bytes of compressed streams.
 _GZIP: Final = b"\x1f\x8b\x08"  # RFC 1952, section 2.3.1: ID1, ID2, and deflate
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"  # RFC 8878, section 3.1.1
-_ZSTD_SKIPPABLE: Final = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # section 3.1.2
+_ZSTD_SKIPPABLE: Final = rb"[\x50-\x5f]\x2a\x4d\x18"  # section 3.1.2
 _UNSUPPORTED: Final = {
     "xz": b"\xfd7zXZ\x00",  # the .xz file format, section 2.1.1.1
     "bzip2": b"BZh",
@@ -158,7 +158,7 @@ def detect_compression(head: bytes) -> str:
     """Return `gzip`, `zstd` or `none` for the first 4 bytes of a stream."""
     if head.startswith(_GZIP):
         return "gzip"
-    if head.startswith(_ZSTD) or _ZSTD_SKIPPABLE.match(head):
+    if head.startswith(_ZSTD) or re.match(_ZSTD_SKIPPABLE, head):
         return "zstd"
     return "none"
 

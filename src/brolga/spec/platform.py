@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final, Self
 
 from brolga.errors import excerpt
-from brolga.spec.json import Members, freeze, hash_dataclass, read_string, reduce_dataclass, thaw
+from brolga.spec.json import Members, freeze, hash_value, read_string, reduce_value, thaw
+from brolga.spec.value import Value, field
 
 _WORD: Final = "[A-Za-z0-9._-]++"
-_PLATFORM: Final = re.compile(
+_PLATFORM: Final = (
     f"(?P<os>{_WORD})(?:/(?P<architecture>{_WORD})(?:/(?P<variant>{_WORD}))?)?"
     f"(?::(?P<os_version>{_WORD}))?"
 )
@@ -24,11 +24,10 @@ _WITH_VARIANT: Final = {"i386": ("386", ""), "armhf": ("arm", "v7"), "armel": ("
 _DEFAULT_VARIANTS: Final = {"amd64": "v1", "arm64": "v8", "arm": "v7"}
 # Architectures whose default variant the normal form leaves out.
 _IMPLIED_VARIANT: Final = frozenset({"amd64", "arm64"})
-_VARIANT_NUMBER: Final = re.compile(r"v([0-9]{1,3})(?:\.([0-9]{1,3}))?")
+_VARIANT_NUMBER: Final = r"v([0-9]{1,3})(?:\.([0-9]{1,3}))?"
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(Value):
     """What an image needs to run: an operating system, a CPU, and their variants.
 
     An empty field is not specified. `extra` holds members that the spec does not define
@@ -47,13 +46,13 @@ class Platform:
         object.__setattr__(self, "os_features", tuple(self.os_features))
         object.__setattr__(self, "extra", freeze(self.extra))
 
-    __hash__ = hash_dataclass
-    __reduce__ = reduce_dataclass
+    __hash__ = hash_value
+    __reduce__ = reduce_value
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Parse `os[/architecture[/variant]][:os.version]`. Raises ValueError."""
-        match = _PLATFORM.fullmatch(text)
+        match = re.fullmatch(_PLATFORM, text)
         if not match:
             raise ValueError(
                 f"platform {excerpt(text)} is not OS[/ARCHITECTURE[/VARIANT]][:OS.VERSION]"
@@ -149,5 +148,5 @@ def variant_preference(architecture: str, variant: str) -> tuple[int, int, int]:
 
 
 def _variant_number(variant: str) -> tuple[int, int] | None:
-    match = _VARIANT_NUMBER.fullmatch(variant)
+    match = re.fullmatch(_VARIANT_NUMBER, variant)
     return (int(match[1]), int(match[2] or 0)) if match else None

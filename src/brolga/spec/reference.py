@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Self
 
 from brolga.errors import InvalidDigest, InvalidReference, excerpt
 from brolga.spec.digest import MAX_DIGEST_LENGTH, Digest
+from brolga.spec.value import Value, field
 
 DEFAULT_REGISTRY: Final = "docker.io"
 DEFAULT_TAG: Final = "latest"
@@ -33,20 +32,17 @@ _MAX_PORT: Final = 65535
 
 # See digest.py for the choice of classes and quantifiers.
 _LABEL: Final = "[A-Za-z0-9]++(?:-++[A-Za-z0-9]++)*"
-_REGISTRY: Final = re.compile(
-    rf"(?P<host>{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:]++\])(?::(?P<port>[0-9]*+))?"
-)
-_PORT: Final = re.compile("[1-9][0-9]{0,4}")
+_REGISTRY: Final = rf"(?P<host>{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:]++\])(?::(?P<port>[0-9]*+))?"
+_PORT: Final = "[1-9][0-9]{0,4}"
 _COMPONENT: Final = r"[a-z0-9]++(?:(?:\.|__?+|-++)[a-z0-9]++)*"
-_PATH: Final = re.compile(f"{_COMPONENT}(?:/{_COMPONENT})*")
-_TAG: Final = re.compile("[A-Za-z0-9_][A-Za-z0-9._-]{0,127}+")
-_IMAGE_ID: Final = re.compile("[0-9a-f]{64}")
-_SCHEME: Final = re.compile("[A-Za-z][A-Za-z0-9+.-]*+://")
-_NOT_PRINTABLE_ASCII: Final = re.compile("[^!-~]")
+_PATH: Final = f"{_COMPONENT}(?:/{_COMPONENT})*"
+_TAG: Final = "[A-Za-z0-9_][A-Za-z0-9._-]{0,127}+"
+_IMAGE_ID: Final = "[0-9a-f]{64}"
+_SCHEME: Final = "[A-Za-z][A-Za-z0-9+.-]*+://"
+_NOT_PRINTABLE_ASCII: Final = "[^!-~]"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Repository:
+class Repository(Value, order=True):
     """A registry (`host` or `host:port`) and the path of a repository in it.
 
     Holds the canonical spelling: the host in lower case, Docker Hub as `docker.io` and its
@@ -62,7 +58,7 @@ class Repository:
         _check_length(max(len(self.registry), len(self.path)))
         registry = _canonical_registry(self.registry)
         path = self.path
-        if not _PATH.fullmatch(path):
+        if not re.fullmatch(_PATH, path):
             raise _invalid_name(f"path {excerpt(path)} {_describe_path_error(path)}")
         if registry == DEFAULT_REGISTRY and "/" not in path:
             path = f"library/{path}"
@@ -97,6 +93,8 @@ class Repository:
         host = self.host
         if host in {"localhost", "[::1]"} or host.endswith(".localhost"):
             return True
+        from ipaddress import IPv4Address
+
         try:
             return IPv4Address(host).is_loopback
         except ValueError:
@@ -108,8 +106,7 @@ class Repository:
 
 
 @functools.total_ordering
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(Value):
     """A manifest in a repository, by tag, by digest, or by both.
 
     With neither, the tag is `latest` and `tag_is_default` is true; comparisons ignore that flag.
@@ -187,18 +184,18 @@ def _check_text(text: str) -> None:
         raise _invalid_name(
             f"name of {len(text)} characters: a reference has at most {_MAX_REFERENCE}"
         )
-    if wrong := _NOT_PRINTABLE_ASCII.search(text):
+    if wrong := re.search(_NOT_PRINTABLE_ASCII, text):
         character = wrong[0]
         kind = "a control character" if character.isascii() else "not ASCII"
         if character.isspace():
             kind = "white space"
         raise _invalid_name(f"character {wrong.start() + 1} of the name is {kind}: {character!a}")
-    if scheme := _SCHEME.match(text):
+    if scheme := re.match(_SCHEME, text):
         raise _invalid_name(
             f"a name has no scheme: drop {excerpt(scheme[0])} in front of the registry"
         )
     # Docker reserves these for the IDs of local images.
-    if _IMAGE_ID.fullmatch(text):
+    if re.fullmatch(_IMAGE_ID, text):
         raise _invalid_name(
             "path of 64 hexadecimal digits is an image ID, not a name; "
             "a digest is written name@sha256:..."
@@ -237,14 +234,14 @@ def _reads_as_registry(component: str) -> bool:
 
 def _canonical_registry(registry: str) -> str:
     """Check a registry and return its canonical spelling."""
-    match = _REGISTRY.fullmatch(registry)
+    match = re.fullmatch(_REGISTRY, registry)
     if match is None:
         raise InvalidReference(
             f"registry {excerpt(registry)} is not a host name, an IPv4 address or "
             "an IPv6 address in brackets, with a port or without"
         )
     port = match["port"]
-    if port is not None and not (_PORT.fullmatch(port) and int(port) <= _MAX_PORT):
+    if port is not None and not (re.fullmatch(_PORT, port) and int(port) <= _MAX_PORT):
         raise InvalidReference(f"registry port {excerpt(port)} is not a number of 1 to {_MAX_PORT}")
     host = _canonical_host(match["host"])
     canonical = host if port is None else f"{host}:{port}"
@@ -267,6 +264,8 @@ def _canonical_host(host: str) -> str:
                 f"registry {excerpt(host)} has more than {_MAX_LABEL} characters between two dots"
             )
         return host
+    from ipaddress import IPv6Address
+
     try:
         address = IPv6Address(host[1:-1])
     except ValueError as error:
@@ -287,7 +286,7 @@ def _describe_path_error(path: str) -> str:
         return "ends with a slash"
     if path.startswith("/") or "//" in path:
         return "has an empty component"
-    if _PATH.fullmatch(path.lower()):
+    if re.fullmatch(_PATH, path.lower()):
         return f"has upper-case letters: write {excerpt(path.lower())}"
     return (
         "has a component that is not lower-case letters and digits, "
@@ -297,4 +296,4 @@ def _describe_path_error(path: str) -> str:
 
 def is_tag(text: str) -> bool:
     """Return whether a text is a valid tag (distribution-spec, Pulling manifests)."""
-    return _TAG.fullmatch(text) is not None
+    return re.fullmatch(_TAG, text) is not None

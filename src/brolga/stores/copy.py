@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +9,7 @@ from brolga.errors import ImageNotFound, InvalidManifest, InvalidReference, exce
 from brolga.images import Image, ImageIndex
 from brolga.images.index import is_blob
 from brolga.spec.reference import Reference, Repository
+from brolga.spec.value import Value
 from brolga.stores.names import digest_of
 from brolga.stores.push import push
 from brolga.stores.store import ChecksTags, OnePassStore
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 _MAX_DEPTH: Final = 16  # referrers of referrers
 
 
-@dataclass(frozen=True)
-class Copier:
+class Copier(Value):
     """Copies images from a source to a target, which is opened when a tree was read.
 
     `open_target` is called with the repositories that blobs may be mounted from. With `platform`,

@@ -14,12 +14,12 @@ repository `oci` of Docker Hub is written docker.io/library/oci.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, overload
 
 from brolga.errors import InvalidDigest, InvalidReference, excerpt
 from brolga.spec.digest import Digest
 from brolga.spec.reference import Reference, Repository
+from brolga.spec.value import Value, replace
 from brolga.stores.names import digest_of, number_of
 
 if TYPE_CHECKING:
@@ -38,16 +38,15 @@ _PREFIXES: Final[dict[str, Kind]] = {
     "docker-archive": "docker-archive",
 }
 # annotations.md, org.opencontainers.image.ref.name; an underscore anywhere, as tags have it.
-_NAME: Final = re.compile("[A-Za-z0-9_][A-Za-z0-9_.:@+/-]{0,254}")
+_NAME: Final = "[A-Za-z0-9_][A-Za-z0-9_.:@+/-]{0,254}"
 _GRAMMAR: Final = (
     "a place is written oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME:TAG]"
 )
-_TAG_AND_DIGEST: Final = re.compile(".*@sha(?:256|512):.*")
-_BY_DIGEST: Final = re.compile("([^:]+)@((?:sha256|sha512):[^:]*)")
+_TAG_AND_DIGEST: Final = ".*@sha(?:256|512):.*"
+_BY_DIGEST: Final = "([^:]+)@((?:sha256|sha512):[^:]*)"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class LocalRef:
+class LocalRef(Value, order=True):
     """A place on this machine: an image layout, or an archive.
 
     `name` is a tag or another name of an image in it, `@N`, a digest, or "" for the only one. The
@@ -120,7 +119,7 @@ def parse_image_ref(text: ImageRef | Repository | str) -> ImageRef | Repository:
     kind = _PREFIXES.get(prefix) if colon else None
     if kind is None:
         return Reference.parse(text)
-    if match := _BY_DIGEST.fullmatch(rest):
+    if match := re.fullmatch(_BY_DIGEST, rest):
         try:
             return LocalRef(kind, match[1], str(Digest.parse(match[2])))
         except InvalidDigest as error:
@@ -220,9 +219,9 @@ def _check_name(kind: Kind, name: str) -> None:
     if kind == "docker-archive":
         if Reference.parse(name).digest is not None:
             raise _wrong("docker-archive: keeps no digests", "name the image by NAME:TAG")
-    elif _TAG_AND_DIGEST.fullmatch(name):
+    elif re.fullmatch(_TAG_AND_DIGEST, name):
         raise _wrong(f"{excerpt(name)} is a tag and a digest", "name the image by one of them")
-    elif not _NAME.fullmatch(name) or ".." in name.split("/"):
+    elif not re.fullmatch(_NAME, name) or ".." in name.split("/"):
         raise _wrong(
             f"name {excerpt(name)} is not 1 to 255 letters, digits and '_.:@+/-' that begin with "
             "a letter, a digit or '_'"

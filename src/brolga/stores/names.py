@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 _MAX_LISTED: Final = 20  # names in an error's line
-_NUMBER: Final = re.compile("@[0-9]{1,9}")
+_NUMBER: Final = "@[0-9]{1,9}"
 
 
 def number_of(name: str) -> int | None:
     """Return N for the name `@N` of the Nth image, None for another name."""
-    return int(name[1:]) if _NUMBER.fullmatch(name) else None
+    return int(name[1:]) if re.fullmatch(_NUMBER, name) else None
 
 
 def digest_of(name: str) -> Digest | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import queue
 import threading
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
@@ -19,6 +18,7 @@ from brolga.images import BlockStream, Image, InMemoryBlob, StoredBlob
 from brolga.images.index import is_blob
 from brolga.spec.blob import BlockReader, Rereadable, runs_user_code
 from brolga.spec.mediatypes import NONDISTRIBUTABLE
+from brolga.spec.value import Value, replace
 from brolga.stores import DEFAULT_JOBS
 from brolga.stores.store import Preannounces, PushedBlob
 from brolga.stream.worker import POLL_INTERVAL_S, Stop, stop_scope
@@ -77,8 +77,7 @@ def push(  # noqa: PLR0913 - the tree, its target, and what is checked
     return tree.descriptor
 
 
-@dataclass(frozen=True)
-class _Document:
+class _Document(Value):
     """A manifest to push under a name. If it `exists` already, so does all below it."""
 
     tree: Tree
@@ -249,8 +248,7 @@ def _check(stop: Stop) -> None:
         raise _Stopped("given up: another part of the push failed")
 
 
-@dataclass(frozen=True)
-class _CancellableBlob:
+class _CancellableBlob(Value):
     """A blob that is streamed, and can be cancelled."""
 
     blob: Blob

@@ -7,11 +7,10 @@ read, one of another repository of the registry is mounted, and a small one goes
 from __future__ import annotations
 
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
-from brolga import protocol
+from brolga import images, protocol, stores
 from brolga.errors import (
     InvalidManifest,
     NotComputed,
@@ -19,12 +18,8 @@ from brolga.errors import (
     RegistryError,
     StreamConsumed,
 )
-from brolga.images import BlockStream, InMemoryBlob, StoredBlob
-from brolga.spec.blob import Rereadable
 from brolga.spec.digest import Digest
-from brolga.spec.index import parse_manifest
-from brolga.stores.store import read_tree
-from brolga.stream.replay import MemoryBuffer, ReplayableBody
+from brolga.spec.value import Value, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,8 +40,13 @@ if TYPE_CHECKING:
 _CANONICAL: Final = "sha256"
 
 
-@dataclass(frozen=True)
-class RegistryStore:
+def _keep_in_memory(*, is_reopenable: bool) -> ReplayBuffer:  # noqa: ARG001 - it is for others
+    from brolga.stream.replay import MemoryBuffer
+
+    return MemoryBuffer()
+
+
+class RegistryStore(Value):
     """A repository of a registry, as a `store.Store`. Threads may share one.
 
     `connect` pings the registry; it is called when the first request is made. `mounts` says whether
@@ -61,7 +61,7 @@ class RegistryStore:
     repository: Repository
     connect: Callable[[], Access]
     transport: Transport
-    keep: Callable[..., ReplayBuffer] = lambda **_: MemoryBuffer()
+    keep: Callable[..., ReplayBuffer] = _keep_in_memory
     retry: Retry | None = None
     choose_strategy: Callable[[RegistrySession], UploadStrategy] | None = None
     mounts: bool = True
@@ -92,7 +92,7 @@ class RegistryStore:
 
     def tree(self, name: str = "", platform: Platform | None = None) -> Tree:  # noqa: ARG002 - a name has one image
         """Return the image or index of a tag or digest. No blob is read yet."""
-        return read_tree(self, name)
+        return stores.read_tree(self, name)
 
     def resolve(self, name: str = "", platform: Platform | None = None) -> Descriptor:  # noqa: ARG002 - as in `tree`
         """Return the descriptor of a tag or digest, by HEAD if possible. Raises NotFound."""
@@ -112,6 +112,8 @@ class RegistryStore:
 
     def fetch_manifest(self, name: str) -> Manifest | Index:
         """Read the manifest or index of a tag or digest."""
+        from brolga.spec.index import parse_manifest
+
         stored = self.transport.run(protocol.get_manifest(self.access, name))
         try:
             return parse_manifest(stored.raw, stored.media_type, stored.digest.algorithm)
@@ -125,11 +127,11 @@ class RegistryStore:
     def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
         """Open a blob. Its bytes are verified while they are read."""
         if isinstance(blob, Digest):
-            return BlockStream(self.transport.stream(protocol.read_blob(self.access, blob)))
+            return images.BlockStream(self.transport.stream(protocol.read_blob(self.access, blob)))
         if blob.data is not None:
-            return InMemoryBlob(blob.data, blob.media_type).open()
+            return images.InMemoryBlob(blob.data, blob.media_type).open()
         flow = protocol.read_blob(self.access, blob.digest, blob.size)
-        return BlockStream(self.transport.stream(flow))
+        return images.BlockStream(self.transport.stream(flow))
 
     def referrers(self, digest: Digest, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """Return what refers to a manifest, by the referrers API or the tag that replaces it."""
@@ -148,7 +150,7 @@ class RegistryStore:
             descriptor = blob.descriptor
         except NotComputed:
             return self._upload(blob)
-        if isinstance(blob, InMemoryBlob):
+        if isinstance(blob, images.InMemoryBlob):
             strategy = self.upload_strategy
             flow = protocol.upload_bytes(self.access, blob.data, descriptor, strategy=strategy)
             return self._verify_kept(self.transport.run(flow))
@@ -209,6 +211,8 @@ class RegistryStore:
         self, blob: Blob, session: UploadSession | None = None, known: Descriptor | None = None
     ) -> Descriptor:
         """Upload a blob, into `session` if it is given. `known` is its descriptor, if known."""
+        from brolga.stream.replay import ReplayableBody
+
         with self._cancel_on_error(session):
             stream = self._open(blob)
         with stream:
@@ -226,7 +230,7 @@ class RegistryStore:
                     retry=self.retry,
                 )
                 descriptor = self._verify_kept(self.transport.run(flow))
-        if not isinstance(blob, StoredBlob):
+        if not isinstance(blob, images.StoredBlob):
             self.pushed_blobs[self.repository.registry, descriptor.digest] = self.repository
         return descriptor
 
@@ -238,7 +242,7 @@ class RegistryStore:
         """
         try:
             stream = blob.open()
-            if isinstance(stream, BlockStream):
+            if isinstance(stream, images.BlockStream):
                 stream.start()
         except StreamConsumed as error:
             with suppress(NotComputed, StopIteration):
@@ -271,7 +275,7 @@ class RegistryStore:
         here = self.repository
         home = (
             blob.mount_source
-            if isinstance(blob, StoredBlob)
+            if isinstance(blob, images.StoredBlob)
             else self.pushed_blobs.get((here.registry, descriptor.digest))
         )
         if not self.mounts or home is None or home == here or home.registry != here.registry:
@@ -296,7 +300,9 @@ def _algorithm_hint(digest: Digest) -> str:
 
 def _reader_again(blob: Blob, stream: BlobStream) -> Callable[[], Iterator[Block]] | None:
     """Return a function that reads a stream's bytes again; None if that is impossible."""
-    if isinstance(blob, StoredBlob):
+    from brolga.spec.blob import Rereadable
+
+    if isinstance(blob, images.StoredBlob):
         return partial(_read_again, blob)
     return stream.reread if isinstance(stream, Rereadable) and stream.is_reopenable else None
 

@@ -7,7 +7,6 @@ methods, so that a function can be written once for every store that has them.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, cast, runtime_checkable
 
@@ -16,6 +15,7 @@ from brolga.images import Image, ImageIndex, StoredBlob
 from brolga.images.index import is_blob, read_platforms
 from brolga.spec.index import Index
 from brolga.spec.mediatypes import DOCKER_SCHEMA_1, DOCKER_SCHEMA_1_SIGNED
+from brolga.spec.value import Value, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -128,8 +128,7 @@ class OnePassStore(HasMountSource, Protocol):
         """Push every blob to `target` while reading; return the images, of `PushedBlob`s."""
 
 
-@dataclass(frozen=True)
-class PushedBlob:
+class PushedBlob(Value):
     """A blob that is in `store` already, and cannot be read here."""
 
     descriptor: Descriptor

@@ -13,11 +13,11 @@ import os
 import signal
 import subprocess
 from contextlib import suppress
-from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import IO, TYPE_CHECKING, ClassVar, Final, cast
 
 from brolga.errors import SourceError
+from brolga.spec.value import Value, field
 from brolga.stream.exit_status import ExitStatusUnknown, wait_for_exit
 from brolga.stream.sources import open_source
 from brolga.stream.worker import Worker
@@ -32,8 +32,7 @@ TERMINATE_TIMEOUT_S: Final = 5.0  # from SIGTERM to SIGKILL
 _POLL_INTERVAL_S: Final = 0.05  # between checks whether to stop
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(Value):
     """A program and its arguments, whose stdout is a source: `StreamLayer(Command(["tar", …]))`.
 
     It runs when the layer is opened, with the stdin, stderr, directory and environment of this

@@ -10,10 +10,11 @@ from __future__ import annotations
 import threading
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from brolga.spec.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,8 +46,7 @@ class Trailer(Protocol):
         """Return the bytes that end the compressed stream."""
 
 
-@dataclass(frozen=True)
-class Codec:
+class Codec(Value):
     """A compression and its level.
 
     `encode(block, window)` is pure and releases the GIL; `window` is the last 32 KiB before the

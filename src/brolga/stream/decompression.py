@@ -7,12 +7,12 @@ more gzip members (RFC 1952, section 2.2) or zstd frames (RFC 8878, section 3.1)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Final, Protocol
 
 from brolga.errors import CorruptBlob
 from brolga.spec.mediatypes import detect_compression
+from brolga.spec.value import Value
 from brolga.stream.compression import ZLIB_MODULES, ZSTD_MODULES, import_first
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ _GZIP_WINDOW: Final = 31  # zlib: the largest window, and a gzip header
 _PIECE_SIZE: Final = 1 << 14  # bytes
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(Value):
     """Limits of the uncompressed size; None means unlimited.
 
     `size` is the maximum in bytes. `ratio` is the maximum for each compressed byte, once more than
@@ -116,8 +115,7 @@ class _Inflater(Protocol):
     def decompress(self, data: Block, max_length: int, /) -> bytes: ...
 
 
-@dataclass(frozen=True)
-class _Format:
+class _Format(Value):
     """`new` returns a decompressor for a member or frame that begins with the given bytes."""
 
     name: str

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from brolga.spec.digest import Digest, hasher
+from brolga.spec.value import Value
 from brolga.stream.compression import WINDOW_SIZE, Codec
 from brolga.stream.worker import Worker
 
@@ -33,8 +33,7 @@ _Job: TypeAlias = "tuple[Callable[..., object], tuple[Block, ...], _Future]"
 _HEARTBEAT_S: Final = 0.05  # seconds without a block after which an empty one is yielded
 
 
-@dataclass(frozen=True, slots=True)
-class PassResult:
+class PassResult(Value):
     """The results of one complete pass."""
 
     digest: Digest

@@ -11,14 +11,14 @@ come from a second pass, if the source can be opened again, up to the position o
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from brolga.stream import DEFAULT_WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from brolga.spec.blob import Block
-
-DEFAULT_WINDOW: Final = 32 << 20  # bytes
 
 
 class ReplayBuffer(Protocol):

@@ -93,6 +93,9 @@ class Spool:
 
 def open_spool(choice: SpoolChoice) -> Spool | None:
     """Return a new spool if one is chosen. Raises SpoolError."""
-    if choice is False:
-        return None
-    return Spool(None if choice is True else choice)
+    return None if choice is False else make_spool(choice)
+
+
+def make_spool(choice: SpoolChoice) -> Spool:
+    """Return a new spool in the directory of a choice. Raises SpoolError."""
+    return Spool(None if isinstance(choice, bool) else choice)

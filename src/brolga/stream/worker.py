@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import _thread
 import os
-import queue
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from queue import SimpleQueue
 
 POLL_INTERVAL_S: Final = 0.25  # the longest wait before a thread looks for a stop request
 
@@ -31,13 +31,15 @@ class Worker:
     """
 
     def __init__(self, name: str, work: Callable[[], None]) -> None:
+        from queue import SimpleQueue  # the waits below, which each verb needs, do without
+
         self._name = name
         self._work = work
         self._process = os.getpid()
         self._starts: list[int] = []  # empty until the start, then one
         self._thread: threading.Thread | None = None
         self._ended = False
-        self._end: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._end: SimpleQueue[None] = SimpleQueue()
 
     @property
     def is_in_this_process(self) -> bool:

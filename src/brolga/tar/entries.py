@@ -6,11 +6,11 @@ that they are text.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import CorruptBlob
 from brolga.spec.mediatypes import detect_unsupported_compression
+from brolga.spec.value import Value, field
 from brolga.tar import reader
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 _HEAD_SIZE: Final = 6  # bytes that show an unsupported compression
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(Value):
     """One entry of a tar. Names are as written; `records` are those of pax, undecoded.
 
     `data` must be read before the next entry; the rest of it is skipped. `size` counts the bytes in

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes, urlsplit
+
+from brolga.spec.value import Value, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +21,7 @@ CHECK_PROXY: Final = "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # HOST, HOST:PORT, [IPV6], [IPV6]:PORT or a bare IPv6 address.
-_RULE: Final = re.compile(r"(?:\[([^]]+)\]|([^:]+))(?::([0-9]*))?|([0-9a-f:.]+)")
+_RULE: Final = r"(?:\[([^]]+)\]|([^:]+))(?::([0-9]*))?|([0-9a-f:.]+)"
 
 
 class InvalidProxy(ValueError):
@@ -31,8 +32,7 @@ class InvalidProxy(ValueError):
         self.hint = hint
 
 
-@dataclass(frozen=True)
-class Proxy:
+class Proxy(Value):
     """A proxy; `auth` is its user and password."""
 
     scheme: str
@@ -45,11 +45,10 @@ class Proxy:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, repr=False)
-class Proxies:
+class Proxies(Value):
     """The proxy variable, as name and value, of each scheme, and the hosts without a proxy."""
 
-    by_scheme: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    by_scheme: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
     no_proxy: str = ""
 
     def choose(self, scheme: str, host: str, port: int | None) -> Proxy | None:
@@ -130,7 +129,7 @@ def _matches(rule: str, host: str, address: IPv4Address | IPv6Address | None, po
             return address is not None and address in ip_network(rule, strict=False)
         except ValueError:
             return False
-    parts = _RULE.fullmatch(rule)
+    parts = re.fullmatch(_RULE, rule)
     if parts is None or (parts[3] and parts[3] != str(port)):
         return False
     name = (parts[1] or parts[2] or parts[4]).removeprefix("*")

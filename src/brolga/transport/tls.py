@@ -9,8 +9,6 @@ that a registry redirects to.
 from __future__ import annotations
 
 import os
-import ssl
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from brolga.transport.forks import ForkSafeLock
@@ -18,6 +16,8 @@ from brolga.transport.forks import ForkSafeLock
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from os import PathLike
+    from pathlib import Path
+    from ssl import SSLContext
 
 # docker, rootless or not (docker, "Verify repository client with certificates"), and podman, skopeo
 # and buildah (containers-certs.d(5)). The first one with a directory for the host counts.
@@ -51,22 +51,20 @@ class TLSConfig:
         if client_key is not None and client_cert is None:
             raise ValueError("a client key without its certificate: client_cert is missing")
         self._insecure = insecure
-        self._authorities = [] if ca_cert is None else [Path(ca_cert)]
-        self._pair = (
-            None
-            if client_cert is None
-            else (Path(client_cert), None if client_key is None else Path(client_key))
-        )
+        self._authorities = [] if ca_cert is None else [ca_cert]
+        self._pair = None if client_cert is None else (client_cert, client_key)
         # os.path, not pathlib, which raises without a home or the permission to look.
         paths = (os.path.expanduser(path) for path in certs_dirs)  # noqa: PTH111 - see above
-        self._directories = [Path(path) for path in paths if os.path.isdir(path)]  # noqa: PTH112 - see above
+        self._directories = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112 - see above
         self._lock = ForkSafeLock()
-        self._contexts: dict[tuple[Path | None, bool], ssl.SSLContext] = {}
+        self._contexts: dict[tuple[str | None, bool], SSLContext] = {}
         if self._authorities or self._pair:
             # Report invalid files now, although they may be needed much later.
+            import ssl
+
             self._load_given(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), pair=True)
 
-    def context(self, authority: str, *, is_redirect: bool) -> ssl.SSLContext:
+    def context(self, authority: str, *, is_redirect: bool) -> SSLContext:
         """Return the context for `HOST` or `HOST:PORT`; `is_redirect` if a registry named it.
 
         Raises OSError if a file in the host's directory is invalid.
@@ -78,15 +76,18 @@ class TLSConfig:
                 self._contexts[key] = self._make_context(*key)
             return self._contexts[key]
 
-    def _directory(self, authority: str) -> Path | None:
+    def _directory(self, authority: str) -> str | None:
         if not authority.strip(".") or "/" in authority or "\0" in authority:
             return None  # not the name of a directory
-        paths = (directory / authority for directory in self._directories)
+        paths = (f"{directory}/{authority}" for directory in self._directories)
         return next((path for path in paths if os.path.isdir(path)), None)  # noqa: PTH112 - see above
 
-    def _make_context(self, directory: Path | None, without_client_cert: bool) -> ssl.SSLContext:  # noqa: FBT001 - half of a key
+    def _make_context(self, directory: str | None, without_client_cert: bool) -> SSLContext:  # noqa: FBT001 - half of a key
+        import ssl  # for https only
+        from pathlib import Path
+
         context = ssl.create_default_context()
-        files = sorted(directory.iterdir()) if directory else []
+        files = sorted(Path(directory).iterdir()) if directory else []
         sends_user_cert = self._pair is not None and not without_client_cert
         self._load_given(context, pair=sends_user_cert)
         for path in files:
@@ -100,7 +101,7 @@ class TLSConfig:
             context.verify_mode = ssl.CERT_NONE
         return context
 
-    def _load_given(self, context: ssl.SSLContext, *, pair: bool) -> None:
+    def _load_given(self, context: SSLContext, *, pair: bool) -> None:
         for path in self._authorities:
             _load_authorities(context, path)
         if pair and self._pair is not None:
@@ -122,19 +123,25 @@ def _find_pairs(paths: list[Path]) -> Iterator[tuple[Path, Path]]:
             raise OSError(f"{key} has no certificate: {certificate} is missing")
 
 
-def _load_authorities(context: ssl.SSLContext, path: Path) -> None:
+def _load_authorities(context: SSLContext, path: str | PathLike[str]) -> None:
+    import ssl
+
     try:
         context.load_verify_locations(path)
     except ssl.SSLError as error:
         raise OSError(f"{path} holds no certificate in PEM form: {error}") from error
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
-def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+def _load_pair(
+    context: SSLContext, certificate: str | PathLike[str], key: str | PathLike[str] | None
+) -> None:
+    import ssl
+
     both = f"{certificate} and {key}" if key else f"{certificate}"
-    for path in filter(None, (certificate, key)):
-        path.open("rb").close()  # OpenSSL does not say which one cannot be read
+    for path in (certificate, key) if key else (certificate,):
+        open(path, "rb").close()  # noqa: PTH123 - OpenSSL does not say which one cannot be read
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
     except ssl.SSLError as error:

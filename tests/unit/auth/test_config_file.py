@@ -32,34 +32,34 @@ def _stored(document: dict[str, Any], repository: Repository = _APP) -> Credenti
 
 def test_docker_path(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """$DOCKER_CONFIG/config.json, else ~/.docker/config.json; an empty variable is ignored."""
-    assert docker_path() == home / ".docker/config.json"
+    assert docker_path() == str(home / ".docker/config.json")
     monkeypatch.setenv("DOCKER_CONFIG", "")
-    assert docker_path() == home / ".docker/config.json"
+    assert docker_path() == str(home / ".docker/config.json")
     monkeypatch.setenv("DOCKER_CONFIG", "/else/where")
-    assert docker_path() == Path("/else/where/config.json")
+    assert docker_path() == "/else/where/config.json"
 
 
 def test_podman_paths(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """containers-auth.json(5): the runtime directory, then the one of the configuration."""
     assert podman_paths() == (
-        home / "run/containers/auth.json",
-        home / ".config/containers/auth.json",
+        str(home / "run/containers/auth.json"),
+        str(home / ".config/containers/auth.json"),
     )
     monkeypatch.setenv("XDG_CONFIG_HOME", "/config")
     monkeypatch.delenv("XDG_RUNTIME_DIR")
     assert podman_paths() == (
-        Path(f"/run/containers/{os.getuid()}/auth.json"),
-        Path("/config/containers/auth.json"),
+        f"/run/containers/{os.getuid()}/auth.json",
+        "/config/containers/auth.json",
     )
     monkeypatch.setenv("REGISTRY_AUTH_FILE", "/the/one.json")
-    assert podman_paths() == (Path("/the/one.json"),)
+    assert podman_paths() == ("/the/one.json",)
 
 
 def test_paths_without_home(monkeypatch: pytest.MonkeyPatch) -> None:
     """An unknown home is the root, never a directory named `~` below the current one."""
     monkeypatch.delenv("DOCKER_CONFIG")
     monkeypatch.setenv("HOME", "relative")
-    assert docker_path() == Path("/.docker/config.json")
+    assert docker_path() == "/.docker/config.json"
     assert display_path(Path("/etc/config.json")) == "/etc/config.json"
 
 

@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from brolga.cli.config_file import (
-    UploadStyle,
-    choose_upload_style,
-    parse_style,
-    read_upload_styles,
-)
+from brolga.cli.config_file import choose_upload_style, read_upload_styles
+from brolga.cli.params import UploadStyle, parse_style
 from brolga.protocol import UploadStrategy
 
 if TYPE_CHECKING:
@@ -48,7 +44,7 @@ def test_read_upload_styles_returns_style_of_each_registry(config: Path) -> None
         "registry.example:5000": UploadStyle("chunked:16MiB", "chunked:16777216"),
         "ghcr.io": UploadStyle("streamed", "streamed"),
     }
-    assert read_upload_styles() == (config, styles)
+    assert read_upload_styles() == (str(config), styles)
     wishes = {"registry.example:5000": "chunked:16777216", "ghcr.io": "streamed"}
     assert choose_upload_style(None, "ghcr.io") == (
         wishes,
@@ -65,10 +61,10 @@ def test_read_upload_styles_names_docker_hub_as_references_do(config: Path) -> N
 
 def test_read_upload_styles_returns_nothing_without_file(config: Path) -> None:
     """The directory may be missing too."""
-    assert read_upload_styles() == (config, {})
+    assert read_upload_styles() == (str(config), {})
     config.parent.rmdir()
     config.parent.touch()
-    assert read_upload_styles() == (config, {})
+    assert read_upload_styles() == (str(config), {})
 
 
 @pytest.mark.parametrize("home", ["", "relative/path"])
@@ -79,7 +75,7 @@ def test_read_upload_styles_uses_home_without_xdg_config_home(
     monkeypatch.delenv("BROLGA_CONFIG", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", home)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert read_upload_styles()[0] == tmp_path / ".config" / "brolga" / "config.toml"
+    assert read_upload_styles()[0] == str(tmp_path / ".config" / "brolga" / "config.toml")
 
 
 def test_read_upload_styles_reads_file_of_brolga_config(
@@ -92,7 +88,7 @@ def test_read_upload_styles_reads_file_of_brolga_config(
     with pytest.raises(click.UsageError, match=r"other\.toml cannot be read: No such file"):
         read_upload_styles()
     other.write_text(GOOD)
-    assert read_upload_styles()[0] == other
+    assert read_upload_styles()[0] == str(other)
 
 
 @pytest.mark.parametrize(

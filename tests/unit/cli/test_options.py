@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import pty
-import random
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from brolga.cli.client_factory import open_client
 from brolga.cli.options import ConnectionOptions
 from brolga.cli.output import print_warning
 from brolga.client import TransportOptions, UploadOptions
+from brolga.client.client import jitter
 from brolga.protocol import Credentials, Retry
 from brolga.spec.platform import Platform
 from brolga.spec.reference import Repository
@@ -161,7 +161,7 @@ def test_open_client_passes_transport_flags(
         "transport": TransportOptions(),
         "uploads": UploadOptions(jobs=4, style={}, window=32 << 20, spool=False),
         "on_warning": print_warning,
-        "retry": Retry(attempts=5, jitter=random.random),
+        "retry": Retry(attempts=5, jitter=jitter),
     }
     transport = TransportOptions(ca_cert=path, client_cert=path, client_key=path)
     assert calls[1] == {**calls[0], "transport": transport}
@@ -184,9 +184,9 @@ def test_open_client_passes_transport_flags(
         (["--upload-style", "streamed"], {"style": "streamed"}),
         (["--upload-style", "chunked"], {"style": "chunked"}),
         (["--upload-style=chunked:5MiB"], {"style": "chunked:5242880"}),
-        (["--retries", "0"], {"retry": Retry(attempts=1, jitter=random.random)}),
-        (["--retry-time=9"], {"retry": Retry(max_elapsed_s=9.0, jitter=random.random)}),
-        (["--retries=9"], {"retry": Retry(attempts=10, jitter=random.random)}),
+        (["--retries", "0"], {"retry": Retry(attempts=1, jitter=jitter)}),
+        (["--retry-time=9"], {"retry": Retry(max_elapsed_s=9.0, jitter=jitter)}),
+        (["--retries=9"], {"retry": Retry(attempts=10, jitter=jitter)}),
     ],
 )
 def test_open_client_passes_upload_flags(

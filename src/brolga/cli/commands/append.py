@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -136,7 +135,11 @@ def command(  # noqa: PLR0913 - the flags of the verb
     for name in set(sources) - {"-"}:
         refuse_compressed(name)
     appender = _Appender(
-        layers, created_by, annotations, base_ref if names_base else None, "-" in sources
+        layers,
+        created_by,
+        annotations,
+        base_ref if names_base else None,
+        reads_stdin="-" in sources,
     )
     upload_opts = spool_beside(output, upload_opts)
     with (
@@ -151,16 +154,24 @@ def command(  # noqa: PLR0913 - the flags of the verb
     _print(ref, appender, time.monotonic() - start_s, as_json=as_json)
 
 
-@dataclass
 class _Appender:
     """The additions to a base; `image` is the result."""
 
-    layers: Sequence[StreamLayer]
-    created_by: str
-    annotations: Mapping[str, str | None]
-    base_ref: ImageRef | None
-    reads_stdin: bool
-    image: Image | None = None
+    def __init__(
+        self,
+        layers: Sequence[StreamLayer],
+        created_by: str,
+        annotations: Mapping[str, str | None],
+        base_ref: ImageRef | None,
+        *,
+        reads_stdin: bool,
+    ) -> None:
+        self.layers = layers
+        self.created_by = created_by
+        self.annotations = annotations
+        self.base_ref = base_ref
+        self.reads_stdin = reads_stdin
+        self.image: Image | None = None
 
     def append(self, base: Image) -> Image:
         """Return the base with the layers and annotations. Raises SourceError."""

@@ -1,5 +1,9 @@
 """`brolga digest`: print the digest of an image or index."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import click
 
 from brolga.cli import options
@@ -7,8 +11,10 @@ from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import check_source, parse_source_path
 from brolga.cli.output import print_result
-from brolga.spec.platform import Platform
 from brolga.stores.location import parse_image_ref, with_digest, with_name
+
+if TYPE_CHECKING:
+    from brolga.spec.platform import Platform
 
 
 @verb("digest")

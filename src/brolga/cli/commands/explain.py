@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -16,6 +15,7 @@ from brolga.cli.output import print_lines, print_result
 from brolga.cli.params import format_size
 from brolga.errors import one_line
 from brolga.spec.reference import Repository
+from brolga.spec.value import as_dict
 
 if TYPE_CHECKING:
     from brolga.client.explain import Explanation
@@ -55,7 +55,7 @@ def command(
         explanation = client.registries.explain(repository)
     verified = explanation.tls and not connection.insecure
     if as_json:
-        fields = {_camel(name): value for name, value in asdict(explanation).items()}
+        fields = {_camel(name): value for name, value in as_dict(explanation).items()}
         more = {"verified": verified, "chosenBy": chosen_by or "auto"}
         kept = {"window": upload_opts.window, "spool": upload_opts.spool}
         print_result("", {**fields, **more, **kept}, as_json=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +24,7 @@ from brolga.errors import InvalidManifest
 from brolga.images import Image, ImageIndex, Tree
 from brolga.images.index import is_blob
 from brolga.spec.mediatypes import IMAGE_CONFIGS
+from brolga.spec.value import Value, field, replace
 from brolga.stores.location import LocalRef, home_of, parse_image_ref
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
         push_and_print(client, target, flat, as_json=as_json, expected=expected)
 
 
-@dataclass(frozen=True)
-class _IndexFlattener:
+class _IndexFlattener(Value):
     """Flattens and pushes each image of an index once."""
 
     client: Client

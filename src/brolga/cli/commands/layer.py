@@ -7,21 +7,19 @@ from typing import Final
 
 import click
 
+from brolga import images
 from brolga.cli import options
 from brolga.cli.click_ext import Verb, VerbGroup, examples
 from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import check_output, check_target, print_ref
-from brolga.cli.mutation import check_clock
 from brolga.cli.output import eprint, print_result, write_blocks
 from brolga.cli.params import Parsed, parse_media_type, parse_size
 from brolga.cli.progress import show_progress
 from brolga.cli.source import command_layer, layer_fields, stream_layer
 from brolga.errors import CorruptBlob, InvalidReference
-from brolga.images import StreamBlob
 from brolga.spec.mediatypes import UNKNOWN_ARTIFACT, compression_of_media_type
 from brolga.spec.reference import Repository
 from brolga.stores.location import ImageRef, LocalRef, parse_image_ref
-from brolga.stream.decompression import Limits
 from brolga.stream.layer import StreamLayer
 
 _FILE_SUFFIXES: Final = {"gzip": ".gz", "zstd": ".zst", "none": ""}
@@ -118,7 +116,7 @@ def push(  # noqa: PLR0913 - the flags of the verb
             show_progress([layer], layer_opts.progress),
         ):
             if isinstance(target, Repository):
-                client.push_layer(target, StreamBlob(layer))
+                client.push_layer(target, images.StreamBlob(layer))
             else:
                 ref = client.push_stream(
                     target, layer, artifact_type=kind, title=title, annotations=annotations
@@ -167,6 +165,8 @@ def pull(
     They are verified as they pass. FILE appears only when the stream is complete and verified. On
     stdout, if the bytes are wrong, the exit code is 6, and the output must not be used.
     """
+    from brolga.stream.decompression import Limits
+
     source = parse_image_ref(ref)
     check_output(output, "stream")
     limits = Limits(max_size, Limits.ratio if max_size is None else None)
@@ -227,6 +227,8 @@ def _check_flags(
         if artifact_type is not None or annotations:
             raise click.UsageError("--artifact-type and --annotation need a manifest: REPO:TAG")
         return
+    from brolga.cli.mutation import check_clock
+
     check_clock()
     compression = layer.compression
     declared = compression_of_media_type(media_type) if media_type else compression

@@ -1,12 +1,11 @@
 """`brolga layout`: maintain an image layout."""
 
-from dataclasses import asdict
-
 import click
 
 from brolga.cli.click_ext import VerbGroup, examples
 from brolga.cli.output import eprint, print_result, print_warning
 from brolga.cli.params import Parsed, parse_duration
+from brolga.spec.value import as_dict
 from brolga.stores.layout import GCResult, Layout
 
 
@@ -56,7 +55,7 @@ def gc(
     )
     for manifest in collected.unread:
         print_warning(directory, f"manifest {manifest}; what it refers to is kept")
-    print_result(_format(collected, dry_run=dry_run), asdict(collected), as_json=as_json)
+    print_result(_format(collected, dry_run=dry_run), as_dict(collected), as_json=as_json)
 
 
 def _format(collected: GCResult, *, dry_run: bool) -> str:

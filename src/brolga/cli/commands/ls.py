@@ -13,7 +13,7 @@ from brolga.cli.output import print_lines, print_result
 from brolga.stores.location import parse_repository_ref
 
 # The fallback tags of the referrers API (distribution-spec, Referrers Tag Schema), and cosign's.
-_DIGEST_TAG: Final = re.compile("sha(256|384|512)-")
+_DIGEST_TAG: Final = "sha(256|384|512)-"
 
 
 @verb("ls")
@@ -42,7 +42,7 @@ def command(
     with open_client(connection) as client:
         tags = client.iter_tags(repository)
         if omit_digest_tags:
-            tags = (tag for tag in tags if not _DIGEST_TAG.match(tag))
+            tags = (tag for tag in tags if not re.match(_DIGEST_TAG, tag))
         if as_json:
             print_result("", {"repository": str(repository), "tags": list(tags)}, as_json=True)
         else:

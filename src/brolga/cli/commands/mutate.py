@@ -1,9 +1,10 @@
 """`brolga mutate`: change labels, environment, command and more of an image."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,15 +16,17 @@ from brolga.cli.mutation import check_clock, expected_digest, get_tree, push_and
 from brolga.cli.params import Parsed, parse_image_platform, parse_pairs, split_items, split_names
 from brolga.cli.source import refuse_compressed, stream_layer
 from brolga.images import ImageIndex, Tree
-from brolga.spec.blob import Layer
-from brolga.spec.config import ImageConfig
-from brolga.spec.platform import Platform
 from brolga.spec.reference import Repository
+from brolga.spec.value import Value, as_dict
 from brolga.stores.location import ImageRef, parse_image_ref
 
+if TYPE_CHECKING:
+    from brolga.spec.blob import Layer
+    from brolga.spec.config import ImageConfig
+    from brolga.spec.platform import Platform
 
-@dataclass(frozen=True)
-class _Changes:
+
+class _Changes(Value):
     """Changes of a config: None leaves a field, an empty value removes it."""
 
     labels: dict[str, str]
@@ -37,7 +40,7 @@ class _Changes:
 
     @property
     def is_empty(self) -> bool:
-        return not any(getattr(self, field.name) not in (None, {}) for field in fields(self))
+        return all(value in (None, {}) for value in as_dict(self).values())
 
     def apply(self, config: ImageConfig) -> ImageConfig:
         """Return the config with the changes."""

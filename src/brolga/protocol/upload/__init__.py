@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from brolga.errors import BrolgaError
@@ -15,6 +14,7 @@ from brolga.protocol.upload.flow import Upload
 from brolga.protocol.upload.known_registries import UploadStrategy
 from brolga.protocol.upload.machine import Event, Idle, State, advance
 from brolga.protocol.upload.session import UploadSession, post_blob
+from brolga.spec.value import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,8 @@ def upload_stream(  # noqa: PLR0913 - what goes where, and how
     state: State = Idle(strategy=strategy or UploadStrategy())
     if session is not None:
         state = advance(state, Event.OPENED, session=session)
-    upload = Upload(access, body, finalize, descriptor, retry or access.registry.retry, state)
+    retry = retry or access.registry.retry
+    upload = Upload(access, body, finalize, state, descriptor=descriptor, retry=retry)
     cause: BaseException
     try:
         return (yield from upload.run())
@@ -104,12 +105,13 @@ def upload_bytes(
     )
 
 
-@dataclass
 class _InMemoryBody:
-    data: bytes
-    bytes_read: int = 0
-    replayable_from: int = 0
-    ended: bool = False
+    replayable_from = 0
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.bytes_read = 0
+        self.ended = False
 
     def retain_from(self, start: int | None) -> None:
         """Do nothing: all bytes are in memory."""

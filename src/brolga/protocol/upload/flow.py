@@ -7,7 +7,6 @@ digest exists only if the stream came to its clean end, so nothing else is commi
 from __future__ import annotations
 
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -58,6 +57,7 @@ from brolga.protocol.upload.session import (
     streamed_patch,
     verify_stored,
 )
+from brolga.spec.value import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,21 +70,27 @@ _HEAD_ATTEMPTS: Final = 3  # after a PUT without an answer
 _UNEXPECTED: Final = (200, 202, 203)  # to a PUT: a proxy's answer, or the registry is not done yet
 
 
-@dataclass(eq=False)
 class Upload:
     """One upload under way. What decides its next step is in `state`."""
 
-    access: Access
-    body: Body
-    finalize: Callable[[], Descriptor]
-    descriptor: Descriptor | None
-    retry: Retry
-    state: State
-
-    def __post_init__(self) -> None:
-        """Begin to count."""
-        clock = self.access.registry.clock
-        self.budget = RetryBudget(self.retry, clock)
+    def __init__(  # noqa: PLR0913 - the parts of an upload
+        self,
+        access: Access,
+        body: Body,
+        finalize: Callable[[], Descriptor],
+        state: State,
+        *,
+        descriptor: Descriptor | None,
+        retry: Retry,
+    ) -> None:
+        self.access = access
+        self.body = body
+        self.finalize = finalize
+        self.descriptor = descriptor
+        self.retry = retry
+        self.state = state
+        clock = access.registry.clock
+        self.budget = RetryBudget(retry, clock)
         self.silence = SilenceLimit(clock)
 
     def run(self) -> Flow[Descriptor]:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Final
+
+from brolga.spec.value import Value, replace
 
 _MIB: Final = 1 << 20
 _ANY_SIZE: Final = 1 << 62  # bytes: no blob has more
 
 
-@dataclass(frozen=True)
-class UploadStrategy:
+class UploadStrategy(Value):
     """How a blob is uploaded. Sizes are in bytes.
 
     chunk_size           of each PATCH; 0 means one streamed PATCH
@@ -85,8 +85,7 @@ class UploadStrategy:
         raise ValueError(f"{wish!r} is not an upload style: auto, streamed, put or chunked[:BYTES]")
 
 
-@dataclass(frozen=True)
-class KnownRegistry:
+class KnownRegistry(Value):
     """A kind of registry, known by its host's name or by a header of its API check.
 
     `hosts` is a regular expression. `header` is a name, and a text in its value. `evidence` says

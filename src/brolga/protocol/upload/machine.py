@@ -6,9 +6,10 @@ one kind of state to another, and it follows TRANSITIONS. docs/upload.svg is a d
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from brolga.spec.value import Value, field_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,8 +42,7 @@ class Recovery(Enum):
     FAIL = "cancel the session and raise the error"
 
 
-@dataclass(frozen=True)
-class Unconfirmed:
+class Unconfirmed(Value):
     """A blob that a PUT may have stored.
 
     `head_attempts` is how often it is worth asking for. `head_done` says whether the registry was
@@ -54,8 +54,7 @@ class Unconfirmed:
     head_done: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Active:
+class Active(Value, kw_only=True):
     """An upload that is neither done nor failed. `cause` is the failure that led here, if any."""
 
     strategy: UploadStrategy
@@ -72,8 +71,7 @@ class Idle(Active):
     """No session is open."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class InSession(Active):
+class InSession(Active, kw_only=True):
     """A session is open.
 
     `resumed` says whether it went on after a failure, and `split` whether a stream that fell silent
@@ -99,8 +97,7 @@ class Open(InSession):
     """The session has exactly the bytes that it acknowledged."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Uncertain(InSession):
+class Uncertain(InSession, kw_only=True):
     """A request failed, so how many bytes the session has is unknown.
 
     `failed_queries` counts the GETs in a row that failed. `replayable` says whether a new session
@@ -111,8 +108,7 @@ class Uncertain(InSession):
     failed_queries: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Committing(InSession):
+class Committing(InSession, kw_only=True):
     """All bytes are in the session, or in the body of `put`, which closes it: `size` bytes."""
 
     descriptor: Descriptor
@@ -120,15 +116,13 @@ class Committing(InSession):
     size: int
 
 
-@dataclass(frozen=True)
-class Done:
+class Done(Value):
     """The registry has the blob."""
 
     descriptor: Descriptor
 
 
-@dataclass(frozen=True)
-class Failed:
+class Failed(Value):
     """The upload failed, and no session is open."""
 
 
@@ -169,6 +163,6 @@ TRANSITIONS: Final[Mapping[type[State], Mapping[Event | Recovery, type[State]]]]
 def advance(state: State, event: Event | Recovery, **changes: Any) -> State:  # noqa: ANN401 - the fields of any state
     """Return the state that `event` leads to: with `changes`, and else with the same fields."""
     target = TRANSITIONS[type(state)][event]
-    names = [field.name for field in fields(target) if hasattr(state, field.name)]
+    names = [name for name in field_names(target) if hasattr(state, name)]
     same = {name: getattr(state, name) for name in names}
     return target(**(same | changes))

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 PATCH_SUCCESS: Final = (200, 201, 202, 204)
 _OCTETS: Final = "application/octet-stream"
 # Some registries write "bytes=" before it, and Quay -1 for nothing.
-_RANGE: Final = re.compile(r"(?:bytes=)?0-(-?[0-9]{1,19})")
+_RANGE: Final = r"(?:bytes=)?0-(-?[0-9]{1,19})"
 # A chunk is held in memory, and a registry does not choose how much: a larger wish is ignored.
 _MAX_CHUNK: Final = 32 << 20  # bytes
-_MIN_CHUNK: Final = re.compile(r"[0-9]{1,8}")
+_MIN_CHUNK: Final = r"[0-9]{1,8}"
 
 
 class UploadSession(NamedTuple):
@@ -46,7 +46,7 @@ def open_session(access: Access, delay_s: float = 0.0) -> Flow[tuple[UploadSessi
     request = Request("POST", access.url("blobs/uploads/"), body=b"", delay_s=delay_s)
     response = yield from send_post(access, request)
     raise_for_status(request, response, HTTPStatus.ACCEPTED)
-    wish = _MIN_CHUNK.fullmatch(response.headers.get("oci-chunk-min-length", ""))
+    wish = re.fullmatch(_MIN_CHUNK, response.headers.get("oci-chunk-min-length", ""))
     smallest = int(wish[0]) if wish else 0
     return UploadSession(location(request, response)), smallest if smallest <= _MAX_CHUNK else 0
 
@@ -184,7 +184,7 @@ def _parse_range(text: str, acknowledged: int) -> int | None:
     was acknowledged. ECR's does not move (aws/containers-roadmap#2831): if it is behind the
     acknowledged bytes, those count.
     """
-    match = _RANGE.fullmatch(text)
+    match = re.fullmatch(_RANGE, text)
     if match is None:
         return None
     end = int(match[1])

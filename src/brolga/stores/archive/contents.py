@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections import deque
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from posixpath import dirname, normpath
@@ -30,6 +29,7 @@ from brolga.spec.digest import Digest
 from brolga.spec.index import select_best
 from brolga.spec.json import MAX_SIZE
 from brolga.spec.mediatypes import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, detect_compression
+from brolga.spec.value import Value
 from brolga.stores.names import join_first, number_of
 from brolga.stores.store import verify_blocks
 from brolga.tar.entries import read_entries
@@ -49,16 +49,15 @@ _HEAD_SIZE: Final = 512  # bytes of a file that show its kind
 _MAX_LINKS: Final = 16  # in a chain
 # The names that Docker, skopeo and crane form from a sha256, and the kinds that they are given to.
 _DIGEST_NAMES: Final = (
-    (re.compile(r"([0-9a-f]{64})\.json"), {"json"}),
-    (re.compile(r"([0-9a-f]{64})\.tar"), {"tar"}),
-    (re.compile(r"([0-9a-f]{64})\.tar\.(?:gz|zst)"), {"gzip", "zstd"}),
-    (re.compile(r"sha256:([0-9a-f]{64})"), {"json"}),
+    (r"([0-9a-f]{64})\.json", {"json"}),
+    (r"([0-9a-f]{64})\.tar", {"tar"}),
+    (r"([0-9a-f]{64})\.tar\.(?:gz|zst)", {"gzip", "zstd"}),
+    (r"sha256:([0-9a-f]{64})", {"json"}),
 )
-_BLOB: Final = re.compile(r"blobs/([^/]+)/([^/]+)")
+_BLOB: Final = r"blobs/([^/]+)/([^/]+)"
 
 
-@dataclass(frozen=True)
-class ArchiveLimits:
+class ArchiveLimits(Value):
     """What is kept in memory of an archive that is read.
 
     `name_length` is the total of all names and link targets, in characters. A pipe's documents are
@@ -112,8 +111,7 @@ class ArchiveEntry(Protocol):
         """Return the file as the layer `diff_id`, to be compressed if it is not."""
 
 
-@dataclass(frozen=True)
-class TarFile:
+class TarFile(Value):
     """A regular file of a tar as it comes; a blob, read once, if its name claims a `digest`.
 
     `data` must be read before the next file. It begins at `start` in the tar.
@@ -177,7 +175,7 @@ class Contents:
 
     def _reserve_name(self, path: str) -> None:
         """Count a name. A blob may come twice: its digest says that both are the same."""
-        if path in self and not _BLOB.fullmatch(path):
+        if path in self and not re.fullmatch(_BLOB, path):
             raise CorruptBlob(f"the archive has two files {excerpt(path)}: readers differ on them")
         if len(self._entries) + len(self._links) >= self._limits.files:
             raise CorruptBlob(f"the archive has more than {self._limits.files} files")
@@ -251,11 +249,11 @@ def _peek(data: Iterator[memoryview]) -> tuple[bytes, Iterator[memoryview]]:
 
 def digest_from_name(path: str, kind: str) -> Digest | None:
     """Return the digest that a file's name claims for its bytes, None if it claims none."""
-    if blob := _BLOB.fullmatch(path):
+    if blob := re.fullmatch(_BLOB, path):
         with suppress(InvalidDigest):
             return Digest(*blob.groups())
     for pattern, kinds in _DIGEST_NAMES:
-        if (match := pattern.fullmatch(path)) and kind in kinds:
+        if (match := re.fullmatch(pattern, path)) and kind in kinds:
             return Digest("sha256", match[1])
     return None
 
@@ -265,8 +263,7 @@ def blob_path(digest: Digest) -> str:
     return f"blobs/{digest.algorithm}/{digest.encoded}"
 
 
-@dataclass(frozen=True)
-class Names:
+class Names(Value):
     """The names of an image: its `tags`, and the `others`, as its file or digest."""
 
     tags: tuple[str, ...]

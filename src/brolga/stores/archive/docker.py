@@ -9,7 +9,6 @@ manifest is used.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from brolga.disk.layout import INDEX_FILE
@@ -20,6 +19,7 @@ from brolga.spec.config import ImageConfig
 from brolga.spec.digest import Digest
 from brolga.spec.json import Members, decode, encode, error_at, read_string
 from brolga.spec.manifest import Manifest, convert_manifest
+from brolga.spec.value import Value
 from brolga.stores.archive.contents import Names, check_digest, choose, digest_from_name
 from brolga.stores.archive.oci import ArchiveLayout
 
@@ -35,8 +35,7 @@ MANIFEST: Final = "manifest.json"
 _MEMBERS: Final = frozenset({"Config", "RepoTags", "Layers"})
 
 
-@dataclass(frozen=True)
-class ManifestItem:
+class ManifestItem(Value):
     """An image in manifest.json: the names of its files, and its tags."""
 
     config: str

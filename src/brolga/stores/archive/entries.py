@@ -7,7 +7,6 @@ or was pushed (PushedEntry) or ignored (IgnoredEntry) when it came down a pipe.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from brolga.disk.files import read_at
@@ -16,6 +15,7 @@ from brolga.images import BlockStream, InMemoryBlob, StoredBlob
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.json import MAX_SIZE
+from brolga.spec.value import Value, field, replace
 from brolga.stores.archive.contents import (
     LAYER_BY_KIND,
     check_digest,
@@ -68,8 +68,7 @@ class OpenFile:
     __del__ = close
 
 
-@dataclass(frozen=True)
-class CompressionOptions:
+class CompressionOptions(Value):
     """How uncompressed layers are compressed. Raises ValueError for an unknown compression."""
 
     compression: str = "gzip"
@@ -108,8 +107,7 @@ class CheckedLayer(StreamLayer):
         return descriptor
 
 
-@dataclass(frozen=True)
-class FileRange:
+class FileRange(Value):
     """The file `path` of an archive: `size` bytes of `file` from offset `start` on."""
 
     runs_user_code: ClassVar = False
@@ -184,8 +182,7 @@ class _RangeBlocks:
         """Leave the file open: other ranges share it."""
 
 
-@dataclass(frozen=True)
-class BufferedEntry:
+class BufferedEntry(Value):
     """A small file of an archive, in memory."""
 
     path: str
@@ -208,8 +205,7 @@ class BufferedEntry:
         raise _not_a_layer(self.path)
 
 
-@dataclass(frozen=True)
-class PushedEntry:
+class PushedEntry(Value):
     """A file that was pushed to `store` as `descriptor`.
 
     `diff_id` is the digest of a tar that was compressed on the way, None if no byte was changed.
@@ -251,8 +247,7 @@ class PushedEntry:
         return PushedBlob(self.descriptor, self.store, diff_id)
 
 
-@dataclass(frozen=True)
-class IgnoredEntry:
+class IgnoredEntry(Value):
     """A file that cannot be a part of an image. Every use of it is an InvalidManifest."""
 
     path: str

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import CorruptBlob, InvalidManifest, SourceError
@@ -112,13 +111,13 @@ class Archive(Images):
                 self._blobs[file.digest] = section
 
 
-@dataclass
 class _Skipping:
     """The blocks of a file, and a way to go on further behind."""
 
-    file: OpenFile
-    size: int
-    position: int = 0
+    def __init__(self, file: OpenFile, size: int) -> None:
+        self.file = file
+        self.size = size
+        self.position = 0
 
     def __iter__(self) -> Iterator[memoryview]:
         while self.position < self.size:

@@ -5,7 +5,6 @@ Digests are kept, so every blob is taken as it is, and every blob that a manifes
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from brolga.disk.layout import FULL_NAME, INDEX_FILE, LAYOUT_FILE, REF_NAME
@@ -16,6 +15,7 @@ from brolga.spec.digest import Digest
 from brolga.spec.index import Index, parse_manifest
 from brolga.spec.json import Members, decode, read_string
 from brolga.spec.mediatypes import NONDISTRIBUTABLE
+from brolga.spec.value import replace
 from brolga.stores.archive.contents import Names, blob_path, check_digest, choose, source_errors
 from brolga.stores.store import offered_platforms, open_image
 

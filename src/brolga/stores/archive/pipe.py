@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from brolga.disk.layout import INDEX_FILE, LAYOUT_FILE
 from brolga.errors import CorruptBlob, InvalidManifest, SourceError
 from brolga.spec.json import MAX_SIZE
+from brolga.spec.value import replace
 from brolga.stores.archive.contents import ArchiveLimits, Contents, document_too_large
 from brolga.stores.archive.docker import MANIFEST
 from brolga.stores.archive.entries import (
@@ -80,7 +80,14 @@ class ArchiveStream:
         spool = open_spool(self._spool)
         with self._open() as source, closing(open_source(source, BLOCK_SIZE)) as opened:
             blocks = _SourceBlocks(opened)
-            receiver = _Receiver(blocks, target, self._form, self._compression, spool, self._limits)
+            receiver = _Receiver(
+                blocks,
+                target,
+                self._form,
+                compression=self._compression,
+                spool=spool,
+                limits=self._limits,
+            )
             receiver.receive()
         return Images(receiver.contents, self._form)
 
@@ -166,24 +173,31 @@ class _EntryBlocks:
         """Leave the pipe open: more entries follow."""
 
 
-@dataclass
 class _Receiver:
     """Turns each file of an archive into an ArchiveEntry, and pushes the blobs."""
 
-    blocks: _SourceBlocks
-    target: WriteStore
-    form: str
-    compression: CompressionOptions
-    spool: Spool | None
-    limits: ArchiveLimits
-
-    def __post_init__(self) -> None:
-        self.contents = Contents(self.limits)
+    def __init__(  # noqa: PLR0913 - where from, where to, and how
+        self,
+        blocks: _SourceBlocks,
+        target: WriteStore,
+        form: str,
+        *,
+        compression: CompressionOptions,
+        spool: Spool | None,
+        limits: ArchiveLimits,
+    ) -> None:
+        self.blocks = blocks
+        self.target = target
+        self.form = form
+        self.compression = compression
+        self.spool = spool
+        self.limits = limits
+        self.contents = Contents(limits)
         self._documents = 0
         self._free = {  # bytes
-            "unnamed": self.limits.unnamed_json,
-            "manifest": self.limits.manifests,
-            "other": self.limits.other_json,
+            "unnamed": limits.unnamed_json,
+            "manifest": limits.manifests,
+            "other": limits.other_json,
         }
 
     def receive(self) -> None:

@@ -11,7 +11,6 @@ import errno
 import sys
 import threading
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
@@ -24,6 +23,7 @@ from brolga.spec import mediatypes
 from brolga.spec.index import Index
 from brolga.spec.manifest import Manifest
 from brolga.spec.reference import Reference
+from brolga.spec.value import replace
 from brolga.stores.archive.contents import blob_path
 from brolga.stores.archive.docker import MANIFEST, ManifestItem, encode_manifest_json
 from brolga.stores.store import verified_blocks

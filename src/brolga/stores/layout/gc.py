@@ -11,7 +11,6 @@ import re
 import stat
 import time
 from collections import defaultdict, deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from brolga.disk.layout import TEMPORARY_PREFIX
@@ -19,6 +18,7 @@ from brolga.errors import InvalidDigest, InvalidManifest
 from brolga.spec.digest import Digest
 from brolga.spec.json import decode
 from brolga.spec.mediatypes import INDEX_TYPES, MANIFEST_TYPES
+from brolga.spec.value import Value
 from brolga.stores.layout.index import name_of
 from brolga.stores.layout.reading import verify_manifest
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 DEFAULT_AGE_S: Final = 3600.0
 # The registry keeps an upload session for a day after its last write, by default.
 _SESSION_AGE_S: Final = 86400.0
-_DIGESTS: Final = re.compile(rb"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+_DIGESTS: Final = rb"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}"
 # How a blob is read. Not its media type: a document could name one blob with thousands of them,
 # and it would be read as often.
 _MANIFEST: Final = "manifest"
@@ -47,8 +47,7 @@ Node: TypeAlias = "tuple[Digest, str]"  # and how it is read
 T = TypeVar("T", bound="Hashable")
 
 
-@dataclass(frozen=True)
-class GCResult:
+class GCResult(Value):
     """What was deleted: `blobs` of `size` bytes, and `scratch` files of writers that stopped.
 
     `young` blobs are not needed but too recent to delete. `unread` are the manifests that cannot be
@@ -62,12 +61,12 @@ class GCResult:
     unread: tuple[str, ...] = ()
 
 
-@dataclass
 class Reachability:
     """Follows references between blobs. `unread` has the error of each manifest not parsed."""
 
-    files: Files
-    unread: dict[Digest, str] = field(default_factory=dict)
+    def __init__(self, files: Files) -> None:
+        self.files = files
+        self.unread: dict[Digest, str] = {}
 
     def reachable_roots(self, index: LayoutIndex) -> LayoutIndex:
         """Return the index without unnamed images, unless they refer to one that stays."""
@@ -169,7 +168,7 @@ def walk(
 
 
 def _find_digests(raw: bytes) -> set[Digest]:
-    return {Digest.parse(match.decode()) for match in _DIGESTS.findall(raw)}
+    return {Digest.parse(match.decode()) for match in re.findall(_DIGESTS, raw)}
 
 
 def _find_descriptors(value: object) -> Iterator[Node]:

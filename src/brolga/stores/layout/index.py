@@ -8,7 +8,6 @@ not known here stay as they are.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from brolga.disk.layout import FULL_NAME, MAX_INDEX_SIZE, REF_NAME
@@ -16,6 +15,7 @@ from brolga.errors import ImageNotFound, excerpt
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index
 from brolga.spec.json import encode, error_at, reuse_originals
+from brolga.spec.value import replace
 from brolga.stores.names import digest_of, join_first, number_of
 
 if TYPE_CHECKING:

@@ -71,8 +71,13 @@ def _check_api(request: Request, response: Response) -> None:
     the API's version, or is JSON, is not a page.
     """
     raise_for_status(request, response, HTTPStatus.OK)
-    if not response.headers.get(_VERSION, "").startswith("registry/2") and not is_json(response):
+    if response.headers.get(_VERSION, "").startswith("registry/2"):
+        return
+    try:
         reject_html(request, response)
+    except ProtocolViolation:
+        if not is_json(response):
+            raise
 
 
 def _get_api(retry: Retry, bases: Sequence[str]) -> Flow[tuple[str, Request, Response]]:
