@@ -135,7 +135,7 @@ class Transfer:
             if not (yield from self._send(exchange.frame(block))):
                 return False
             exchange.note_block(len(block))
-            if exchange.error is not None:
+            if exchange.error is not None and exchange.is_streamed:
                 break
         if exchange.error is not None and exchange.is_streamed and not exchange.is_chunked:
             raise IncompleteBody

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _DEFERRING: Final = ("PATCH", "POST")
 _MAX_HEAD: Final = 100 << 10  # bytes of a response's head
 _NO_CONTENT: Final = (204, 304)
+_START: Final = b"HTTP/"
 
 
 def is_interrupt(error: BaseException | None) -> bool:
@@ -137,7 +138,10 @@ class Exchange:
         self._h11.receive_data(data)
         while not self.status:
             event = self._next_event()
-            if event is h11.NEED_DATA or event is h11.PAUSED:
+            if event is h11.NEED_DATA:
+                start = self._h11.trailing_data[0][: len(_START)]
+                if not _START.startswith(start):  # h11 would wait for the end of the head
+                    raise _no_response("it does not begin with HTTP/")
                 return
             if isinstance(event, h11.Response):
                 self._take_head(event)
@@ -176,7 +180,7 @@ class Exchange:
         self.headers = join_headers(response.headers)
         status, headers = response.status_code, self.headers
         has_length = "content-length" in headers and "transfer-encoding" not in headers
-        tokens = headers.get("connection", "").lower().replace(" ", "").split(",")
+        tokens = map(str.strip, headers.get("connection", "").lower().split(","))
         if self.method == "HEAD" or status in _NO_CONTENT or self._is_tunnel(status):
             self._left = 0
         elif has_length:
