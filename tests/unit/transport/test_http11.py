@@ -111,7 +111,9 @@ class TestRequest:
 
     @pytest.mark.parametrize("block", [b"bytes", memoryview(b"bytes"), memoryview(bytearray(9))])
     @pytest.mark.parametrize("size", [None, 100])
-    def test_frame_has_block_by_reference(self, block: bytes | memoryview, size: int | None) -> None:
+    def test_frame_has_block_by_reference(
+        self, block: bytes | memoryview, size: int | None
+    ) -> None:
         """A block is never copied."""
         assert any(buffer is block for buffer in request("PUT", [], size).frame(block))
 
@@ -148,7 +150,9 @@ class TestRequest:
             ("GET", "/", {"Content-Length": "many"}),
         ],
     )
-    def test_invalid_request_raises(self, method: str, target: str, headers: dict[str, str]) -> None:
+    def test_invalid_request_raises(
+        self, method: str, target: str, headers: dict[str, str]
+    ) -> None:
         """A registry that names a Location cannot add headers to a request."""
         with pytest.raises(ValueError, match=r"."):
             Exchange(method, target, {**HEADERS, **headers})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.processes import in_child
 
 from brolga.transport.pool import Pool
 from brolga.transport.streams import PlainStream
@@ -200,10 +200,7 @@ def test_child_process_has_no_connections(connect: Connect) -> None:
     """It must not read the parent's responses, nor end its connections."""
     pool = Pool(8)
     stream = keep(pool, connect)
-    child = os.fork()
-    if not child:
-        os._exit(int(pool.take(KEY) is not None or not is_closed(stream)))
-    assert os.waitpid(child, 0)[1] == 0
+    assert in_child(lambda: pool.take(KEY) is None and is_closed(stream))
     assert pool.take(KEY) is stream
 
 

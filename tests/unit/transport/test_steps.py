@@ -156,9 +156,7 @@ class TestWait:
         threading.Timer(0.05, pair[1].send, (b"x",)).start()
         assert self.wait(Wait(pair, select.POLLIN, None)) == {pair[0]: select.POLLIN}
 
-    def test_wait_for_closed_socket_raises(
-        self, pair: tuple[socket.socket, socket.socket]
-    ) -> None:
+    def test_wait_for_closed_socket_raises(self, pair: tuple[socket.socket, socket.socket]) -> None:
         """Another thread has closed the transport."""
         pair[0].close()
         with pytest.raises(ConnectionFailure, match="was closed here") as caught:
