@@ -52,7 +52,7 @@ class Stream(Protocol):
 
     @property
     def has_input(self) -> bool:
-        """Whether bytes have come that are not in the socket any more."""
+        """Whether bytes, or the end, have come that are not in the socket any more."""
 
     def close(self) -> None:
         """Close the socket."""
@@ -83,6 +83,7 @@ class TLSStream:
         self._below = below
         self._received, self._encrypted = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._to_send = memoryview(b"")
+        self._is_ended = False
         self._tls = context.wrap_bio(self._received, self._encrypted, server_hostname=server_name)
         self._want_read, self._ends = (
             ssl.SSLWantReadError,
@@ -96,8 +97,9 @@ class TLSStream:
 
     @property
     def has_input(self) -> bool:
-        """Whether bytes have come that are not in the socket any more."""
-        return bool(self._tls.pending() or self._received.pending or self._below.has_input)
+        """Whether bytes, or the end, have come that are not in the socket any more."""
+        has_records = self._tls.pending() or self._received.pending or self._below.has_input
+        return bool(has_records or self._is_ended)
 
     @property
     def _has_output(self) -> bool:
@@ -143,8 +145,11 @@ class TLSStream:
             size = count = self._run(lambda: self._read_into(buffer))
             while count and size < len(buffer):  # each read gives one record, 16 KiB
                 size += (count := self._read_into(buffer[size:]))
-        except (self._want_read, *self._ends):
-            pass  # an end comes again
+            self._is_ended = not count
+        except self._ends:
+            self._is_ended = True  # it comes again
+        except self._want_read:
+            pass
         return size
 
     def _read_into(self, buffer: memoryview) -> int:

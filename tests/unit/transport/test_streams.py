@@ -379,6 +379,7 @@ class TestReceive:
         else:
             memory.is_ended = True
         assert [stream.recv(9) for _ in range(3)] == [b"answer", b"", b""]
+        assert stream.has_input
 
     def test_response_is_received_while_output_is_pending(
         self, memory: Memory, pair: tuple[TLSStream, Server]
@@ -427,6 +428,15 @@ class TestReceive:
         assert stream.has_input
         assert stream.recv(4) == b"plus"
         assert not stream.has_input
+
+    @pytest.mark.parametrize("size", [6, 9])
+    def test_end_after_response_is_input(self, pair: tuple[TLSStream, Server], size: int) -> None:
+        """The connection must not be used again, although its socket has nothing to read."""
+        stream, server = pair
+        server.send(b"answer")
+        server.close()
+        assert stream.recv(size) == b"answer"
+        assert stream.has_input
 
     def test_alert_is_raised_in_place_of_response(
         self, memory: Memory, authority: Authority
