@@ -211,6 +211,8 @@ class ResponseBody:
     At its end the connection returns to the pool; if it is closed before, so is the connection.
     """
 
+    _is_open = False  # for `__del__`, if an interrupt ends `__init__`
+
     def __init__(self, transfer: Transfer, route: Route, pool: Pool, attempt: _Attempt) -> None:
         self.transfer = transfer
         self._route = route

@@ -8,6 +8,7 @@ import weakref
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import h11
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -337,6 +338,45 @@ class TestResponse:
         cuts = [min(point, len(response)) for point in points]
         assert receive(exchange, *cut(response, cuts)) == (expected, True)
         assert exchange.is_reusable is is_reusable
+
+
+@pytest.mark.parametrize("name", ["receive_data", "next_event"])
+@pytest.mark.parametrize("is_before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("number", range(6))
+def test_head_is_parsed_again_after_interrupt(
+    monkeypatch: pytest.MonkeyPatch, name: str, is_before: bool, number: int
+) -> None:
+    """The response to a PATCH is not lost, whenever Ctrl-C is pressed."""
+    function = getattr(h11.Connection, name)
+    calls: list[int] = []
+
+    def interrupted(parser: h11.Connection, *data: bytes) -> object:
+        calls.append(len(calls))
+        if is_before and calls[-1] == number:
+            raise KeyboardInterrupt
+        result = function(parser, *data)
+        if not is_before and calls[-1] == number:
+            raise KeyboardInterrupt
+        return result
+
+    exchange = request("PATCH", b"bytes")
+    send(exchange)
+    monkeypatch.setattr(h11.Connection, name, interrupted)
+    interim = b"HTTP/1.1 100 Continue\r\n\r\n"
+    pieces = [interim[:9], interim[9:] + interim, THREE[:20], THREE[20:]]
+    interrupts = 0
+    for piece in pieces:
+        exchange.received.append(piece)
+        try:
+            exchange.parse_head()
+        except KeyboardInterrupt:
+            interrupts += 1
+            exchange.parse_head()
+        assert not exchange.parse_head()
+    assert interrupts == (calls[-1] >= number)
+    assert exchange.status == 200
+    assert exchange.take_data() == b"abc"
+    assert exchange.is_reusable
 
 
 class TestEarlyResponse:
