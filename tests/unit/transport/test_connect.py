@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import select
 import socket
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -49,11 +50,12 @@ class Attempt:
         """Take only sockets that do not block."""
         assert flag is False
 
-    def connect_ex(self, target: tuple[str, int]) -> int:
-        """Return the error that the address says, if it comes at once."""
+    def connect(self, target: tuple[str, int]) -> None:
+        """Raise the error that the address says, if it comes at once."""
         self.address = target[0]
         at_once = {"10.0.0.1": errno.ENETUNREACH, "10.0.0.2": errno.EMFILE, "10.0.0.3": 0}
-        return at_once.get(self.address, errno.EINPROGRESS)
+        if number := at_once.get(self.address, errno.EINPROGRESS):
+            raise OSError(number, os.strerror(number))
 
     def getsockopt(self, *_: int) -> int:
         """Return the error of connecting."""
