@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ __all__ = [
     "brolga_text",
     "feed",
     "finish",
+    "in_child",
     "start_brolga",
     "wait_until",
 ]
@@ -89,3 +91,18 @@ def wait_until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def in_child(work: Callable[[], bool]) -> bool:
+    """Do some work in a child process (fork(2)); return what it returned."""
+    with warnings.catch_warnings():
+        # Of Python 3.12 and later: the server's thread is another one. That is what is tried.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        code = 2
+        try:
+            code = 0 if work() else 1
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

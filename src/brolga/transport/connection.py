@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import select
 import time
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -112,7 +113,6 @@ class Transfer:
         self.stream = stream
         self.exchange = exchange
         self.timeouts = timeouts
-        self._received: list[bytes] = []  # not seen by the exchange yet
         self._receive_error: OSError | None = None
         self._rate = RateMonitor()
         self._error_deadline = math.inf
@@ -135,7 +135,7 @@ class Transfer:
             if not (yield from self._send(exchange.frame(block))):
                 return False
             exchange.note_block(len(block))
-            if exchange.error is not None:
+            if exchange.error is not None and exchange.is_streamed:
                 break
         if exchange.error is not None and exchange.is_streamed and not exchange.is_chunked:
             raise IncompleteBody
@@ -222,14 +222,11 @@ class Transfer:
 
     def _receive(self) -> bool:
         """Receive bytes of a head, and give them to the exchange; return whether any came."""
-        try:
+        # A record of TLS itself, such as a session ticket, brings no bytes.
+        with suppress(BlockingIOError):
             # Like `append(recv(size))`, but in one call of C: no interrupt can lose the bytes.
-            self._received.extend(map(self.stream.recv, (_HEAD_SIZE,)))
-        except BlockingIOError:
-            return False  # perhaps a record of TLS itself, such as a session ticket
-        while self._received:
-            self.exchange.receive(self._received.pop(0))
-        return True
+            self.exchange.received.extend(map(self.stream.recv, (_HEAD_SIZE,)))
+        return self.exchange.parse_head()
 
     def receive_block(self) -> Steps[Block | None]:
         """Return the next block of the response's body, None at its end."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _DEFERRING: Final = ("PATCH", "POST")
 _MAX_HEAD: Final = 100 << 10  # bytes of a response's head
 _NO_CONTENT: Final = (204, 304)
+_START: Final = b"HTTP/"
 
 
 def is_interrupt(error: BaseException | None) -> bool:
@@ -62,13 +63,17 @@ class Exchange:
         self._keeps_alive = False
         self._left: int | None = None  # bytes of the response's body; None if h11 finds its end
         self._buffered = memoryview(b"")
-        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
+        self.received: list[bytes] = []  # until the head has come
+        self._taken = 0  # how many of them the parser has
+        self._parser: h11.Connection | None = None
+        self._body: h11.Connection  # the parser, after the head
+        self._h11 = h11.Connection(h11.CLIENT)
         try:
             lines = [*framing, *(headers or {}).items()]
-            request = h11.Request(method=method, target=target, headers=lines)
+            self._request = h11.Request(method=method, target=target, headers=lines)
         except h11.LocalProtocolError as error:
             raise ValueError(str(error)) from error
-        self.head = self._h11.send(request) or b""
+        self.head = self._h11.send(self._request) or b""
 
     # --- The request
 
@@ -130,17 +135,49 @@ class Exchange:
     def receive(self, data: bytes) -> None:
         """Take bytes that came; none are the end of the connection.
 
-        Interim responses are skipped. Raises ConnectionFailure if they are not a response.
+        Raises ConnectionFailure if they are not a response.
         """
-        if not (data or self.status):
+        if self.status:
+            self._body.receive_data(data)
+        else:
+            self.received.append(data)
+            self.parse_head()
+
+    def parse_head(self) -> bool:
+        """Look for the head in what was `received`; return whether anything was new.
+
+        Interim responses are skipped. If an interrupt ends it, the next call begins again. Raises
+        ConnectionFailure.
+        """
+        pieces = self.received[self._taken if self._parser else 0 :]
+        if self.status or not pieces:
+            return False
+        parser, self._parser = self._parser or self._new_parser(), None
+        for piece in pieces:
+            self._parse(parser, piece)
+        self._taken = len(self.received)
+        self._parser = parser
+        return True
+
+    def _new_parser(self) -> h11.Connection:
+        """Return what parses the response, apart from what frames the request."""
+        parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
+        parser.send(self._request)
+        return parser
+
+    def _parse(self, parser: h11.Connection, piece: bytes) -> None:
+        if not piece and not self.status:
             raise _no_response("the connection was closed")
-        self._h11.receive_data(data)
+        parser.receive_data(piece)
         while not self.status:
-            event = self._next_event()
-            if event is h11.NEED_DATA or event is h11.PAUSED:
+            event = _next_event(parser)
+            if event is h11.NEED_DATA:
+                start = parser.trailing_data[0][: len(_START)]
+                if not _START.startswith(start):  # h11 would wait for the end of the head
+                    raise _no_response("it does not begin with HTTP/")
                 return
             if isinstance(event, h11.Response):
-                self._take_head(event)
+                self._take_head(parser, event)
 
     def take_data(self) -> Block | None:
         """Return bytes of the body that have come; none if more must come, None at the end.
@@ -151,12 +188,12 @@ class Exchange:
             piece, self._buffered = self._buffered[: self._left], self._buffered[self._left :]
             self._left -= len(piece)
             return piece if piece or self._left else None
-        event = self._next_event()
+        event = _next_event(self._body)
         if isinstance(event, h11.Data):
             return bytes(event.data)
         if event is h11.NEED_DATA:
             return b""
-        self._left, self._buffered = 0, memoryview(self._h11.trailing_data[0])
+        self._left, self._buffered = 0, memoryview(self._body.trailing_data[0])
         return None
 
     def note_received(self, size: int) -> None:
@@ -166,17 +203,11 @@ class Exchange:
         assert self._left is not None  # noqa: S101 - `is_direct`
         self._left -= size
 
-    def _next_event(self) -> object:
-        try:
-            return self._h11.next_event()
-        except h11.RemoteProtocolError as error:
-            raise _no_response(error) from error
-
-    def _take_head(self, response: h11.Response) -> None:
+    def _take_head(self, parser: h11.Connection, response: h11.Response) -> None:
         self.headers = join_headers(response.headers)
         status, headers = response.status_code, self.headers
         has_length = "content-length" in headers and "transfer-encoding" not in headers
-        tokens = headers.get("connection", "").lower().replace(" ", "").split(",")
+        tokens = map(str.strip, headers.get("connection", "").lower().split(","))
         if self.method == "HEAD" or status in _NO_CONTENT or self._is_tunnel(status):
             self._left = 0
         elif has_length:
@@ -184,11 +215,19 @@ class Exchange:
         ends = self._left is not None or "transfer-encoding" in headers
         self._keeps_alive = response.http_version >= b"1.1" and "close" not in tokens and ends
         if self._left is not None:
-            self._buffered = memoryview(self._h11.trailing_data[0])
-        self.status = status
+            self._buffered = memoryview(parser.trailing_data[0])
+        self._body = parser
+        self.status = status  # last: after an interrupt before it, the head is parsed again
 
     def _is_tunnel(self, status: int) -> bool:
         return self.method == "CONNECT" and status // 100 == 2  # noqa: PLR2004 - 2xx
+
+
+def _next_event(parser: h11.Connection) -> object:
+    try:
+        return parser.next_event()
+    except h11.RemoteProtocolError as error:
+        raise _no_response(error) from error
 
 
 def _no_response(detail: object) -> ConnectionFailure:

@@ -25,9 +25,14 @@ class _Idle:
     @property
     def is_usable(self) -> bool:
         """Whether it is neither too old nor readable: the server has sent nothing, nor hung up."""
+        if time.monotonic() >= self.expiry or self.stream.has_input:
+            return False
         poll = select.poll()
-        poll.register(self.stream.socket, select.POLLIN)
-        return time.monotonic() < self.expiry and not poll.poll(0)
+        try:
+            poll.register(self.stream.socket, select.POLLIN)
+        except ValueError:  # another thread has closed it
+            return False
+        return not poll.poll(0)
 
 
 class Pool:

@@ -211,6 +211,8 @@ class ResponseBody:
     At its end the connection returns to the pool; if it is closed before, so is the connection.
     """
 
+    _is_open = False  # for `__del__`, if an interrupt ends `__init__`
+
     def __init__(self, transfer: Transfer, route: Route, pool: Pool, attempt: _Attempt) -> None:
         self.transfer = transfer
         self._route = route
@@ -264,10 +266,19 @@ def _check_proxy(route: Route, exchange: Exchange) -> None:
 
 
 def _receive_all(transfer: Transfer, seconds: float) -> Steps[bytes]:
-    """Return the part of a body that comes in `seconds`, at most `_MAX_BODY` bytes."""
+    """Return the part of a body that comes in `seconds`, at most `_MAX_BODY` bytes.
+
+    A peer that closes a connection with unread bytes of a request resets it, which can destroy the
+    end of its response (RFC 9112, section 9.6): then what has come counts.
+    """
     end, body = time.monotonic() + seconds, bytearray()
     while len(body) < _MAX_BODY and time.monotonic() <= end:
-        block = yield from transfer.receive_block()
+        try:
+            block = yield from transfer.receive_block()
+        except ConnectionFailure:
+            if transfer.exchange.is_sent:
+                raise
+            break
         if block is None:
             break
         body += block

@@ -60,19 +60,22 @@ def perform(steps: Steps[_T]) -> _T:
     """
     proceed: Any = steps.send
     argument: Any = None
-    while True:
-        try:
-            while True:
-                step = proceed(argument)
-                proceed, argument = steps.send, None
-                argument = step.function() if isinstance(step, BlockingCall) else _wait(step)
-        except StopIteration as end:
-            result: _T = end.value
-            return result
-        except BaseException as error:
-            if steps.gi_frame is None:  # type: ignore[attr-defined] # they have ended with it
-                raise
-            proceed, argument = steps.throw, error
+    try:
+        while True:
+            try:
+                while True:
+                    step = proceed(argument)
+                    proceed, argument = steps.send, None
+                    argument = step.function() if isinstance(step, BlockingCall) else _wait(step)
+            except StopIteration as end:
+                result: _T = end.value
+                return result
+            except BaseException as error:
+                if steps.gi_frame is None:  # type: ignore[attr-defined] # they have ended with it
+                    raise
+                proceed, argument = steps.throw, error
+    finally:
+        del argument  # the traceback of an error refers to this frame
 
 
 def _wait(wait: Wait) -> Ready:

@@ -7,6 +7,7 @@ state between buffers, so that it can lie within the TLS of a proxy.
 from __future__ import annotations
 
 import select
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
@@ -49,6 +50,10 @@ class Stream(Protocol):
     def events(self) -> int:
         """The events to wait for before the next bytes can be received."""
 
+    @property
+    def has_input(self) -> bool:
+        """Whether bytes, or the end, have come that are not in the socket any more."""
+
     def close(self) -> None:
         """Close the socket."""
 
@@ -57,6 +62,7 @@ class PlainStream:
     """The bytes of a socket."""
 
     events = select.POLLIN
+    has_input = False
 
     def __init__(self, connected: socket.socket) -> None:
         self.socket = connected
@@ -77,6 +83,7 @@ class TLSStream:
         self._below = below
         self._received, self._encrypted = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._to_send = memoryview(b"")
+        self._is_ended = False
         self._tls = context.wrap_bio(self._received, self._encrypted, server_hostname=server_name)
         self._want_read, self._ends = (
             ssl.SSLWantReadError,
@@ -89,11 +96,18 @@ class TLSStream:
         return self._below.events | (select.POLLOUT if self._has_output else 0)
 
     @property
+    def has_input(self) -> bool:
+        """Whether bytes, or the end, have come that are not in the socket any more."""
+        has_records = self._tls.pending() or self._received.pending or self._below.has_input
+        return bool(has_records or self._is_ended)
+
+    @property
     def _has_output(self) -> bool:
         return bool(self._to_send or self._encrypted.pending)
 
     def handshake(self, seconds: float, ignored_stops: int) -> Steps[None]:
         """Agree on keys, and verify the server. Raises ConnectionFailure, TimeoutError."""
+        end = time.monotonic() + seconds
         while True:
             try:
                 self._run(self._tls.do_handshake)
@@ -106,7 +120,8 @@ class TLSStream:
                 raise connection_failure(error, is_handshake=True) from error
             else:
                 return
-            if not (yield Wait((self.socket,), self.events, seconds, ignored_stops)):
+            left = end - time.monotonic()
+            if left <= 0 or not (yield Wait((self.socket,), self.events, left, ignored_stops)):
                 raise TimeoutError
 
     def send(self, buffers: Sequence[Block], /) -> int:
@@ -125,16 +140,17 @@ class TLSStream:
 
     def recv_into(self, buffer: memoryview, /) -> int:
         """Fill the beginning of a buffer; return its length, 0 at the end."""
-        with suppress(BlockingIOError):
-            self._flush()
-        count = 0
+        size = 0
         try:
-            count = self._run(lambda: self._read_into(buffer))
-            while 0 < count < len(buffer):  # each read gives one record, 16 KiB
-                count += self._read_into(buffer[count:])
-        except (self._want_read, *self._ends):
-            pass  # an end comes again
-        return count
+            size = count = self._run(lambda: self._read_into(buffer))
+            while count and size < len(buffer):  # each read gives one record, 16 KiB
+                size += (count := self._read_into(buffer[size:]))
+            self._is_ended = not count
+        except self._ends:
+            self._is_ended = True  # it comes again
+        except self._want_read:
+            pass
+        return size
 
     def _read_into(self, buffer: memoryview) -> int:
         count: int = self._tls.read(len(buffer), buffer)  # type: ignore[assignment] # given a buffer, it returns a number
@@ -146,12 +162,22 @@ class TLSStream:
             try:
                 return function()
             except self._want_read:
-                self._flush()
-                records = self._below.recv(_RECORDS)
+                records = self._receive_records()
             if records:
                 self._received.write(records)
             else:
                 self._received.write_eof()
+
+    def _receive_records(self) -> bytes:
+        """Receive records. A peer that has answered early may take no more, or have hung up."""
+        try:
+            with suppress(BlockingIOError):
+                self._flush()
+        except OSError:
+            if records := self._below.recv(_RECORDS):
+                return records
+            raise
+        return self._below.recv(_RECORDS)
 
     def _flush(self) -> None:
         """Send what was encrypted. Raises BlockingIOError if some of it is left."""

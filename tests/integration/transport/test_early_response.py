@@ -121,6 +121,21 @@ class TestEarlyResponse:
             response = client.run(perform(Request("PUT", f"http://{address}/", body=body)))
         assert (response.status, response.complete) == (413, False)
 
+    @pytest.mark.parametrize("length", [b"Content-Length: 300\r\n", b""])
+    def test_early_response_that_is_cut_counts(self, client: Transport, length: bytes) -> None:
+        """The reset of a connection with unread bytes can destroy the end of the response."""
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.chunk()
+            assert peer.receive()  # the rest is not read
+            peer.send(b"HTTP/1.1 413 Too Large\r\n" + length + b"\r\ntoo large")
+
+        with serve_script(script) as address:
+            response = client.run(patch(f"http://{address}/", Source()))
+        assert (response.status, response.complete) == (413, False)
+        assert b"too large".startswith(response.body)
+
     def test_connection_is_not_reused_after_early_response(self, client: Transport) -> None:
         """What was left unsent must never be taken for the next request."""
         connections = []

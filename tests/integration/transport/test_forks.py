@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
-import warnings
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.integration.transport.flows import perform
+from tests.processes import in_child
 from tests.raw_server import Peer, serve_script
 
 from brolga.protocol import Request
@@ -18,24 +17,7 @@ from brolga.protocol import Request
 pytestmark = pytest.mark.parametrize("driver", ["threads"], indirect=True)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from brolga.transport import Transport
-
-
-def in_child(work: Callable[[], bool]) -> bool:
-    """Do some work in a child process (fork(2)); return what it returned."""
-    with warnings.catch_warnings():
-        # Of Python 3.12 and later: the server's thread is another one. That is what is tried.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
-    if pid == 0:
-        code = 2
-        try:
-            code = 0 if work() else 1
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_child_does_not_use_connection_of_parent(client: Transport) -> None:
