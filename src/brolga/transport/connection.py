@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 CLEANUP_TIMEOUT_S: Final = 5.0  # for a response whose status does not matter
 MIN_RATE: Final = 1024  # bytes a second
-_BLOCK_SIZE: Final = 1 << 18  # bytes that are received at a time
+_BLOCK_SIZE: Final = 1 << 20  # bytes of a buffer; blocks of the body are slices of it
+_LEAST_FREE: Final = 1 << 17  # bytes; if a buffer has fewer left, a new one is made
 _HEAD_SIZE: Final = 1 << 16
 
 
@@ -114,6 +115,7 @@ class Transfer:
         self.exchange = exchange
         self.timeouts = timeouts
         self._receive_error: OSError | None = None
+        self._free = memoryview(b"")  # where the body is received next
         self._rate = RateMonitor()
         self._error_deadline = math.inf
 
@@ -231,19 +233,20 @@ class Transfer:
     def receive_block(self) -> Steps[Block | None]:
         """Return the next block of the response's body, None at its end."""
         exchange = self.exchange
-        while True:
-            if not exchange.is_direct:
-                if (data := exchange.take_data()) is None or data:
-                    return data
-            elif not exchange.left:
-                return None
+        while (data := exchange.take_data()) is not None:
+            if data:
+                return data
+            if len(self._free) < _LEAST_FREE:
+                self._free = memoryview(bytearray(min(_BLOCK_SIZE, exchange.left or _HEAD_SIZE)))
             is_direct = exchange.is_direct
-            buffer = memoryview(bytearray(min(_BLOCK_SIZE, exchange.left or _HEAD_SIZE)))
-            count = yield from self._receive_into(buffer)
+            space = self._free[: exchange.left] if is_direct else self._free
+            count = yield from self._receive_into(space)
+            block, self._free = space[:count], self._free[count:]
             if is_direct:
                 exchange.note_received(count)
-                return buffer[:count]
-            exchange.receive(bytes(buffer[:count]))
+                return block
+            exchange.receive(bytes(block))
+        return None
 
     def _receive_into(self, buffer: memoryview) -> Steps[int]:
         seconds, began = self.timeouts.read_s, time.monotonic()
