@@ -94,7 +94,7 @@ class TestRequest:
             ),
             ([], None, b"Transfer-Encoding: chunked", b"0\r\n\r\n"),
         ],
-        ids=repr,
+        ids=map(str, range(10)),
     )
     def test_body_of_known_size_has_content_length(
         self, body: bytes | Blocks | None, size: int | None, header: bytes, sent: bytes
