@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import select
+import socket
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +22,8 @@ from brolga.transport.connection import (
 )
 from brolga.transport.failures import ConnectionFailure
 from brolga.transport.http11 import Exchange
+from brolga.transport.steps import perform
+from brolga.transport.streams import PlainStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -344,6 +349,32 @@ class TestSend:
         sending = transfer(stream, body=self.blocks(stream, [b"a"] * 3, {1: b"", 2: OK}))
         with pytest.raises(ConnectionFailure, match="the connection was closed"):
             stream.run(sending.run())
+
+
+def test_broken_transfer_is_freed_without_collector() -> None:
+    """A stream that is cut often must not keep each failed request until a cycle is found."""
+    here, there = socket.socketpair()
+
+    def body() -> Iterator[bytes]:
+        there.close()  # with unread bytes: a reset
+        yield b"block"
+
+    def fail() -> weakref.ref[Transfer]:
+        exchange = Exchange("PATCH", "/", {"Host": "registry.example"}, body())
+        sending = Transfer(PlainStream(here), exchange, TIMEOUTS)
+        try:
+            perform(sending.run())
+        except ConnectionFailure as failure:
+            assert isinstance(failure.__cause__, ConnectionResetError)  # noqa: PT017 - it is to be freed
+        return weakref.ref(sending)
+
+    with here, there:
+        here.setblocking(False)
+        gc.disable()
+        try:
+            assert fail()() is None
+        finally:
+            gc.enable()
 
 
 class TestTimeouts:
