@@ -209,7 +209,10 @@ class Transfer:
         end = time.monotonic() + self.timeouts.read_s
         while not self.exchange.status:
             if self._receive_error is not None:
-                raise connection_failure(self._receive_error) from self._receive_error
+                try:
+                    raise connection_failure(self._receive_error) from self._receive_error
+                finally:
+                    self._receive_error = None  # its traceback refers to this transfer
             if time.monotonic() >= min(end, self._deadline()):
                 raise ConnectionFailure("timeout", "no answer in time", "timed out")
             try:

@@ -21,8 +21,6 @@ from brolga.transport.steps import Wait
 from brolga.transport.tls import TLSConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from brolga.transport.streams import Stream
 
 Resolved: TypeAlias = "tuple[int, int, int, str, Any]"
@@ -124,7 +122,7 @@ class Connecting:
 
 
 @pytest.fixture(autouse=True)
-def now(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Make the sockets and the clock; at the end no attempt may be open."""
     now = [100.0]
     Attempt.made = []
@@ -205,7 +203,7 @@ class TestAddresses:
         """The last error is shown."""
         connecting = Connecting(["192.0.2.1", "192.0.2.2"])
         connecting.finish("192.0.2.1", error=errno.EHOSTUNREACH)
-        with pytest.raises(ConnectionFailure, match="cannot connect: .*refused") as caught:
+        with pytest.raises(ConnectionFailure, match=r"cannot connect: .*refused") as caught:
             connecting.finish("192.0.2.2", error=errno.ECONNREFUSED)
         assert caught.value.reason == "connect"
         assert open_attempts() == []

@@ -566,5 +566,5 @@ class TestClose:
         except OSError as error:
             exchange.error = error
         exchange.close()
-        assert exchange.error is None
         assert list(exchange.blocks) == []
+        assert exchange.error is None

@@ -7,6 +7,7 @@ import select
 import socket
 import threading
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,8 +47,8 @@ class TestPerform:
         """And the result of the steps is returned."""
 
         def steps() -> Steps[int]:
-            first = yield BlockingCall(lambda: 1)
-            second = yield BlockingCall(lambda: 2)
+            first: int = yield BlockingCall(lambda: 1)
+            second: int = yield BlockingCall(lambda: 2)
             return 10 * first + second
 
         assert perform(steps()) == 12
@@ -56,10 +57,10 @@ class TestPerform:
         """The steps can go on."""
 
         def steps() -> Steps[str]:
-            try:
+            with suppress(Failed):
                 yield BlockingCall(fail)
-            except Failed:
-                return (yield BlockingCall(lambda: "after"))
+            result: str = yield BlockingCall(lambda: "after")
+            return result
 
         assert perform(steps()) == "after"
 
