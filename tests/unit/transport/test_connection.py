@@ -225,7 +225,7 @@ class TestSend:
             ([b"a", b"", b"b"], 2, b"ab"),
             ([b"a", b"", b"b"], None, b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n"),
         ],
-        ids=repr,
+        ids=map(str, range(6)),
     )
     @pytest.mark.parametrize("counts", [[], [1, 0] * 200, [3] * 100], ids=["all", "1", "3"])
     def test_body_is_sent_in_parts(
