@@ -24,6 +24,7 @@ from brolga.stream.sources import (
     open_source,
     reopen_source,
 )
+from brolga.stream.worker import current_stop
 from brolga.tar.completeness import CompletenessCheck
 
 if TYPE_CHECKING:
@@ -206,8 +207,8 @@ class LayerStream(BlockReader):
     """The compressed bytes of a `StreamLayer`, read once, by iteration or as a file.
 
     A context manager. Closing it before its end fails the layer. One thread reads; no thread of the
-    stream outlives `close()`. If the source is slow, `blocks` yields heartbeats; a source of Python
-    code is waited for without them.
+    stream outlives `close()`. If the source is slow, `blocks` yields heartbeats, and a stop request
+    is noticed; an iterable, or an object with `read`, is waited for without them.
     """
 
     def __init__(
@@ -282,6 +283,7 @@ class LayerStream(BlockReader):
         if (rest := self._take_rest()) is not None:
             return rest
         try:
+            current_stop().check()
             return next(self._blocks)
         except StopIteration as end:
             if end.value is not None:  # only the first StopIteration has it
