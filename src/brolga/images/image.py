@@ -175,7 +175,7 @@ class Image(Value, eq=False):
         try:
             self.load_config()
         except BrolgaError as error:
-            self._memo.append(error)
+            self._memo[:] = [error]
 
     def append(self, *layers: Layer, created_by: str = "", comment: str = "") -> Image:
         """Return the image with `layers` on top, without reading them.

@@ -133,9 +133,9 @@ def test_error_of_one_stream_ends_the_sessions_of_others(registry: EmbeddedRegis
 
         async def failing() -> AsyncIterator[bytes]:
             await other.is_silent.wait()
+            yield b"x"
             await until(lambda: registry.uploads("x"))
             raise OSError("cut")
-            yield b""
 
         layers = [StreamLayer(source, "none") for source in (other, failing())]
         async with AsyncClient() as client:

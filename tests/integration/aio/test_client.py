@@ -169,7 +169,7 @@ def test_source_may_make_requests_with_its_own_client(registry: EmbeddedRegistry
 
 def test_children_of_index_are_read_with_it(registry: EmbeddedRegistry) -> None:
     """Their configs too; a child that is missing raises its error when it is requested."""
-    amd64, arm64 = Platform("amd64", "linux"), Platform("arm64", "linux")
+    amd64, arm64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 
     async def main() -> None:
         home, place = f"{registry.address}/x", f"{registry.address}/x:all"
@@ -188,7 +188,7 @@ def test_children_of_index_are_read_with_it(registry: EmbeddedRegistry) -> None:
             assert (await client.image(place, arm64)).platform == arm64
             assert isinstance(await client.get(place), ImageIndex)
             with pytest.raises(PlatformNotFound):
-                await client.image(place, Platform("s390x", "linux"))
+                await client.image(place, Platform("linux", "s390x"))
             await client.push(f"{home}:copy", both)  # unchanged
             await client.delete(f"{home}@{both.image(arm64).digest}")
             left = await client.index(place)
@@ -267,7 +267,7 @@ def test_copy_between_stores(registry: EmbeddedRegistry, tmp_path: Path) -> None
             again = await client.copy(ArchiveStream(blocks(data)), f"{home}:v4")
             assert again.digest == pushed.digest
             written = await client.write_images(layout, [("v5", await image_of(b"c"))])
-            assert await client.head(written[0])
+            assert (await client.head(written[0])).digest == written[0].digest
             changed = await client.push_mutated(
                 f"{home}:v1", f"{home}:v6", lambda image: image.with_config(Cmd=["run"])
             )

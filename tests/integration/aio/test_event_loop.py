@@ -1,0 +1,96 @@
+"""The thread of the event loop makes no call that waits, and computes no digest."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from brolga import Image, StreamLayer
+from brolga.aio import AsyncClient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from types import FrameType
+
+    from tests.registries import EmbeddedRegistry
+
+# Functions of C by their qualified names. The event loop's own selector is `epoll.poll`.
+BLOCKING = {
+    "SimpleQueue.get",
+    "poll.poll",
+    "socket.connect",
+    "socket.sendall",
+    "sleep",
+    "flock",
+    "fsync",
+    "HASH.update",
+    "compress",
+    "_ParallelCompress.compress_and_crc",
+    "ZstdCompressor.compress",
+}
+
+
+@contextmanager
+def recorded_calls() -> Iterator[set[str]]:
+    """Record the names of the functions of C that this thread calls."""
+    names: set[str] = set()
+
+    def record(_frame: FrameType, event: str, function: Any) -> None:
+        if event == "c_call":
+            names.add(getattr(function, "__qualname__", ""))
+
+    sys.setprofile(record)
+    try:
+        yield names
+    finally:
+        sys.setprofile(None)
+
+
+def test_recorded_calls_notice_what_blocks() -> None:
+    """The list has the names that these functions have."""
+    import hashlib
+    import queue
+    import time
+
+    blocks: queue.SimpleQueue[int] = queue.SimpleQueue()
+    blocks.put(1)
+    with recorded_calls() as names:
+        blocks.get()
+        time.sleep(0)
+        hashlib.sha256().update(b"")
+    assert names >= {"SimpleQueue.get", "sleep", "HASH.update"}
+
+
+async def blocks() -> AsyncIterator[bytes]:
+    """Yield some blocks, and let other tasks run in between."""
+    for _ in range(8):
+        await asyncio.sleep(0)
+        yield os.urandom(300_000)
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
+def test_event_loop_makes_no_blocking_call(registry: EmbeddedRegistry, compression: str) -> None:
+    """A push, a read and a list: what waits or computes does so in threads."""
+
+    async def main() -> None:
+        place = f"{registry.address}/x:v1"
+        layers = [StreamLayer(blocks(), compression) for _ in range(2)]
+        new = Image.empty().append(*layers)
+        with recorded_calls() as names:
+            async with AsyncClient() as client:
+                pushed = await client.push(place, new)
+                image = await client.image(place)
+                assert image.config.diff_ids == tuple(layer.diff_id for layer in layers)
+                async for _ in client.blob(f"{registry.address}/x@{layers[0].digest}"):
+                    pass
+                assert [tag async for tag in client.iter_tags(f"{registry.address}/x")] == ["v1"]
+                assert (await client.head(place)).digest == pushed.digest
+        assert "SimpleQueue.get_nowait" in names
+        assert names & BLOCKING == set()
+
+    asyncio.run(main())
