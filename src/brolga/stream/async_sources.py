@@ -129,12 +129,12 @@ class _AsyncBlocks:
         self._reader = reader
         self._loop = loop
         self._process = os.getpid()
-        self._has_block_ended = self._is_closed = False
+        self._has_ended = self._is_closed = False
         loop.call_soon_threadsafe(reader.start, context=context)
 
     def next_block(self, timeout_s: float) -> memoryview | None:
         """Return the next block, empty at the end; None after `timeout_s`. Raises SourceError."""
-        if self._has_block_ended:
+        if self._has_ended:
             return memoryview(b"")
         try:
             block = self._reader.blocks.get(block=timeout_s > 0, timeout=timeout_s)
@@ -149,7 +149,7 @@ class _AsyncBlocks:
             raise SourceError(f"the source was cancelled: {type(block).__name__}") from block
         with suppress(RuntimeError):  # the loop was closed after the last block
             self._loop.call_soon_threadsafe(self._reader.free_slots.release)
-        self._has_block_ended = not block
+        self._has_ended = not block
         return block
 
     def close(self) -> None:
