@@ -35,14 +35,25 @@ BLOCKING = {
 }
 
 
+SMALL = 1 << 16  # bytes
+
+
+def is_short(frame: FrameType, name: str) -> bool:
+    """Return whether a call is the digest of a small manifest, or a poll that does not wait."""
+    if name == "HASH.update":
+        return frame.f_code.co_name == "of" and len(frame.f_locals["data"]) < SMALL
+    return name == "poll.poll" and frame.f_locals.get("seconds") == 0
+
+
 @contextmanager
 def recorded_calls() -> Iterator[set[str]]:
     """Record the names of the functions of C that this thread calls."""
     names: set[str] = set()
 
-    def record(_frame: FrameType, event: str, function: Any) -> None:
-        if event == "c_call":
-            names.add(getattr(function, "__qualname__", ""))
+    def record(frame: FrameType, event: str, function: Any) -> None:
+        name = getattr(function, "__qualname__", "") if event == "c_call" else ""
+        if not is_short(frame, name):
+            names.add(name)
 
     sys.setprofile(record)
     try:
