@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_MAX_THREADS: Final = 1 << 20  # `Calls.run` bounds the calls, and each open stream has a thread
+_MAX_THREADS: Final = 1 << 20  # `CallPool.run` bounds the calls, and each open stream has a thread
 
 
 class Kind(Enum):
@@ -34,7 +34,7 @@ class Kind(Enum):
     PUSH = "push"
 
 
-class Calls:
+class CallPool:
     """Runs blocking functions in threads, `jobs` of a kind at a time.
 
     Raises RuntimeError if no event loop is running.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast
 
-from brolga.aio.calls import Calls, Kind
+from brolga.aio.calls import CallPool, Kind
 from brolga.aio.iteration import iterate
 from brolga.aio.streams import AsyncBlobStream
 from brolga.aio.trees import preload
@@ -32,7 +32,7 @@ _NAMES_AHEAD: Final = 64
 class _Facade(Generic[_S]):
     """Methods of a `blocking` object, which `calls` runs in threads."""
 
-    def __init__(self, blocking: _S, calls: Calls) -> None:
+    def __init__(self, blocking: _S, calls: CallPool) -> None:
         self._blocking = blocking
         self._calls = calls
 
@@ -129,7 +129,7 @@ class AsyncClient(_Facade[Client]):
         on_warning: Callable[[str, str], None] = lambda _host, _text: None,
     ) -> None:
         uploads = uploads or UploadOptions()
-        calls = Calls(uploads.jobs)
+        calls = CallPool(uploads.jobs)
 
         def report(host: str, text: str) -> None:
             calls.loop.call_soon_threadsafe(on_warning, host, text)

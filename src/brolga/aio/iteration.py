@@ -14,7 +14,7 @@ from brolga.stream.worker import Stop
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
-    from brolga.aio.calls import Call, Calls
+    from brolga.aio.calls import Call, CallPool
 
 _T = TypeVar("_T")
 
@@ -70,7 +70,7 @@ class ThreadIterator(Generic[_T]):
     """
 
     def __init__(
-        self, calls: Calls, generate: Callable[[], Generator[_T, None, object]], ahead: int
+        self, calls: CallPool, generate: Callable[[], Generator[_T, None, object]], ahead: int
     ) -> None:
         self._calls = calls
         # The thread refers to the producer only, so that dropping this object stops it.
@@ -136,7 +136,7 @@ class ThreadIterator(Generic[_T]):
 
 
 async def iterate(
-    calls: Calls, generate: Callable[[], Generator[_T, None, object]], ahead: int
+    calls: CallPool, generate: Callable[[], Generator[_T, None, object]], ahead: int
 ) -> AsyncGenerator[_T, None]:
     """Yield the items of a generator that runs in a thread."""
     async with ThreadIterator(calls, generate, ahead) as items:

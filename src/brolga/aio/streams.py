@@ -9,7 +9,7 @@ from brolga.aio.iteration import ThreadIterator
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator
 
-    from brolga.aio.calls import Calls
+    from brolga.aio.calls import CallPool
     from brolga.spec.blob import BlobStream, Block
 
 _READ_AHEAD: Final = 8  # blocks
@@ -21,7 +21,7 @@ class AsyncBlobStream:
     Use it in `async with`, which stops the read at its end. It is opened by the first read.
     """
 
-    def __init__(self, calls: Calls, open_blob: Callable[[], BlobStream]) -> None:
+    def __init__(self, calls: CallPool, open_blob: Callable[[], BlobStream]) -> None:
         def generate() -> Generator[Block, None, None]:
             with open_blob() as stream:
                 yield from stream

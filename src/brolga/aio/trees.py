@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from brolga.aio.calls import Calls, Kind
+from brolga.aio.calls import CallPool, Kind
 from brolga.errors import BrolgaError
 from brolga.images import Image
 from brolga.images.index import is_blob
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _MAX_CHILDREN: Final = 256  # in all: what an index lists is the registry's word alone
 
 
-async def preload(calls: Calls, tree: Tree, limit: int = _MAX_CHILDREN) -> Tree:
+async def preload(calls: CallPool, tree: Tree, limit: int = _MAX_CHILDREN) -> Tree:
     """Return a tree with its configs and its first `limit` children read. No layer is read.
 
     An error of a config or child is kept, and raised when that is requested.
@@ -35,7 +35,7 @@ async def preload(calls: Calls, tree: Tree, limit: int = _MAX_CHILDREN) -> Tree:
 
 
 async def _load_child(
-    calls: Calls, index: ImageIndex, described: Descriptor, limit: int
+    calls: CallPool, index: ImageIndex, described: Descriptor, limit: int
 ) -> tuple[Digest, Tree | BrolgaError]:
     try:
         child = await calls.run(Kind.REQUEST, partial(index.child, described))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from brolga.aio.calls import Calls, Kind
+from brolga.aio.calls import CallPool, Kind
 from brolga.stream.worker import Stop, current_stop, sleep
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Blocking:
         self._release.release(count)
 
 
-async def request(calls: Calls, function: Any) -> Any:
+async def request(calls: CallPool, function: Any) -> Any:
     return await calls.run(Kind.REQUEST, function)
 
 
@@ -63,7 +63,7 @@ def test_run_returns_result_of_another_thread() -> None:
     """The event loop goes on meanwhile."""
 
     async def main() -> None:
-        calls = Calls(2)
+        calls = CallPool(2)
         assert await request(calls, threading.current_thread) is not threading.current_thread()
         await calls.close()
 
@@ -78,7 +78,7 @@ def test_run_raises_error_of_function() -> None:
         raise error
 
     async def main() -> None:
-        calls = Calls(1)
+        calls = CallPool(1)
         with pytest.raises(ValueError, match="wrong") as raised:
             await request(calls, fail)
         assert raised.value is error
@@ -97,7 +97,7 @@ def test_function_sees_context_variables_of_task() -> None:
         return value
 
     async def main() -> None:
-        calls = Calls(1)
+        calls = CallPool(1)
         variable.set("task")
         assert await request(calls, change) == "task"
         assert variable.get() == "task"
@@ -120,7 +120,7 @@ def test_calls_of_a_kind_are_bounded() -> None:
             running -= 1
 
     async def main() -> None:
-        calls = Calls(3)
+        calls = CallPool(3)
         await asyncio.gather(*(request(calls, count) for _ in range(1000)))
         await calls.close()
 
@@ -132,7 +132,7 @@ def test_push_does_not_keep_request_waiting() -> None:
     """The source of a push may make a request with the same client."""
 
     async def main() -> None:
-        calls, blocking = Calls(1), Blocking()
+        calls, blocking = CallPool(1), Blocking()
         push = asyncio.create_task(calls.run(Kind.PUSH, blocking))
         await blocking.started()
         assert await request(calls, lambda: "answer") == "answer"
@@ -147,7 +147,7 @@ def test_cancelled_task_stops_its_thread_and_waits_for_it() -> None:
     """Nothing that it began goes on without it."""
 
     async def main() -> None:
-        calls, blocking = Calls(1), Blocking()
+        calls, blocking = CallPool(1), Blocking()
         task = asyncio.create_task(request(calls, blocking))
         await blocking.started()
         task.cancel()
@@ -164,7 +164,7 @@ def test_second_cancellation_requests_again() -> None:
     """After the second request, not even the request that cancels a session is made."""
 
     async def main() -> None:
-        calls, blocking = Calls(1), Blocking(stops=2)
+        calls, blocking = CallPool(1), Blocking(stops=2)
         task = asyncio.create_task(request(calls, blocking))
         await blocking.started()
         task.cancel()
@@ -183,7 +183,7 @@ def test_cancellation_is_raised_if_function_ends_all_the_same() -> None:
     """A task that swallows its cancellation would not end."""
 
     async def main() -> None:
-        calls, blocking = Calls(1), Blocking(stops=9)
+        calls, blocking = CallPool(1), Blocking(stops=9)
         task = asyncio.create_task(request(calls, blocking))
         await blocking.started()
         task.cancel()
@@ -203,7 +203,7 @@ def test_error_after_cancellation_is_not_reported_as_lost(
     """The event loop logs an exception that no caller retrieves."""
 
     async def main() -> None:
-        calls, started = Calls(1), asyncio.Event()
+        calls, started = CallPool(1), asyncio.Event()
 
         def fail() -> None:
             calls.loop.call_soon_threadsafe(started.set)
@@ -226,7 +226,7 @@ def test_task_cancelled_while_it_waits_for_a_slot_calls_nothing() -> None:
     """The bound is not a queue that must be worked off."""
 
     async def main() -> None:
-        calls, first, second = Calls(1), Blocking(), Blocking()
+        calls, first, second = CallPool(1), Blocking(), Blocking()
         running = asyncio.create_task(request(calls, first))
         await first.started()
         waiting = asyncio.create_task(request(calls, second))
@@ -246,7 +246,7 @@ def test_close_stops_calls_and_waits_for_them() -> None:
     """Their tasks, and those that wait for a slot, get a RuntimeError."""
 
     async def main() -> None:
-        calls, blocking = Calls(1), Blocking()
+        calls, blocking = CallPool(1), Blocking()
         tasks = [asyncio.create_task(request(calls, blocking)) for _ in range(2)]
         await blocking.started()
         await calls.close()
@@ -268,7 +268,7 @@ def test_cancelled_close_requests_again() -> None:
     """A second Ctrl-C ends what cleans up."""
 
     async def main() -> None:
-        calls, blocking = Calls(1), Blocking(stops=2)
+        calls, blocking = CallPool(1), Blocking(stops=2)
         task = asyncio.create_task(request(calls, blocking))
         await blocking.started()
         closing = asyncio.create_task(calls.close())
@@ -290,7 +290,7 @@ def test_interrupt_of_function_itself_is_raised() -> None:
         raise KeyboardInterrupt
 
     async def main() -> None:
-        calls = Calls(1)
+        calls = CallPool(1)
         call = calls.start(interrupt, Stop())
         with pytest.raises(KeyboardInterrupt):
             await call.wait()
@@ -303,7 +303,7 @@ def test_timeout_of_asyncio_stops_call() -> None:
     """asyncio.timeout cancels, and turns that into its own error."""
 
     async def main() -> None:
-        calls = Calls(1)
+        calls = CallPool(1)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
                 await request(calls, partial(sleep, 3600.0))
@@ -315,4 +315,4 @@ def test_timeout_of_asyncio_stops_call() -> None:
 def test_calls_without_event_loop_is_runtime_error() -> None:
     """A client belongs to the event loop in which it is made."""
     with pytest.raises(RuntimeError, match="no running event loop"):
-        Calls(1)
+        CallPool(1)

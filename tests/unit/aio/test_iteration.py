@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.processes import wait_until
 
-from brolga.aio.calls import Calls
+from brolga.aio.calls import CallPool
 from brolga.aio.iteration import ThreadIterator, iterate
 from brolga.aio.streams import AsyncBlobStream
 from brolga.images import InMemoryBlob
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 PATIENCE_S = 30.0
 
 
-def run(test: Callable[[Calls], Coroutine[Any, Any, None]]) -> None:
+def run(test: Callable[[CallPool], Coroutine[Any, Any, None]]) -> None:
     """Run a test with calls in threads, and close them."""
 
     async def main() -> None:
-        calls = Calls(1)
+        calls = CallPool(1)
         try:
             await asyncio.wait_for(test(calls), PATIENCE_S)
         finally:
@@ -67,7 +67,7 @@ async def computed(numbers: Numbers, count: int) -> int:
 def test_iterate_yields_each_item_in_order(ahead: int) -> None:
     """However many of them are computed ahead."""
 
-    async def test(calls: Calls) -> None:
+    async def test(calls: CallPool) -> None:
         assert [item async for item in iterate(calls, Numbers(), ahead)] == list(range(1000))
 
     run(test)
@@ -77,7 +77,7 @@ def test_iterate_yields_each_item_in_order(ahead: int) -> None:
 def test_iterate_raises_error_after_items(ahead: int) -> None:
     """It is the error itself."""
 
-    async def test(calls: Calls) -> None:
+    async def test(calls: CallPool) -> None:
         items = []
         with pytest.raises(ValueError, match="wrong"):
             async for item in iterate(calls, Numbers(5, ValueError("wrong")), ahead):
@@ -91,7 +91,7 @@ def test_iterate_raises_error_after_items(ahead: int) -> None:
 def test_at_most_ahead_items_are_computed_before_they_are_requested(ahead: int) -> None:
     """With 0, an item is computed when it is requested: computing may change something."""
 
-    async def test(calls: Calls) -> None:
+    async def test(calls: CallPool) -> None:
         numbers = Numbers()
         async with ThreadIterator(calls, numbers, ahead) as items:
             assert await computed(numbers, ahead) == ahead
@@ -109,7 +109,7 @@ def test_cancelled_next_does_not_raise_the_bound() -> None:
         assert released.wait(PATIENCE_S)
         yield from numbers()
 
-    async def test(calls: Calls) -> None:
+    async def test(calls: CallPool) -> None:
         async with ThreadIterator(calls, waiting, 0) as items:
             for _ in range(5):
                 task = asyncio.ensure_future(items.next())
@@ -126,7 +126,7 @@ def test_cancelled_next_does_not_raise_the_bound() -> None:
 def test_closed_iteration_closes_generator() -> None:
     """Its thread has ended then."""
 
-    async def test(calls: Calls) -> None:
+    async def test(calls: CallPool) -> None:
         numbers = Numbers()
         async with aclosing(iterate(calls, numbers, 2)) as items:
             assert await anext(items) == 0
@@ -139,7 +139,7 @@ def test_closed_iteration_closes_generator() -> None:
 def test_closed_iteration_ends() -> None:
     """It raises nothing, and closing again does nothing."""
 
-    async def test(calls: Calls) -> None:
+    async def test(calls: CallPool) -> None:
         iterator = ThreadIterator(calls, Numbers(), 2)
         await iterator.close()
         assert await iterator.next() is None
@@ -158,7 +158,7 @@ def test_close_interrupts_generator_that_waits() -> None:
         yield 1
         sleep(3600.0)
 
-    async def test(calls: Calls) -> None:
+    async def test(calls: CallPool) -> None:
         async with aclosing(iterate(calls, waiting, 5)) as items:
             assert await anext(items) == 1
 
@@ -172,7 +172,7 @@ def test_close_of_client_ends_iteration_with_runtime_error() -> None:
         yield 1
         sleep(3600.0)
 
-    async def test(calls: Calls) -> None:
+    async def test(calls: CallPool) -> None:
         async with aclosing(iterate(calls, waiting, 5)) as items:
             assert await anext(items) == 1
             await calls.close()
@@ -186,7 +186,7 @@ def test_dropped_iterator_stops_its_thread_with_a_warning() -> None:
     """As a file that was not closed."""
     numbers = Numbers()
 
-    async def test(calls: Calls) -> None:
+    async def test(calls: CallPool) -> None:
         iterator = ThreadIterator(calls, numbers, 2)
         assert await iterator.next() == 0
         with pytest.warns(ResourceWarning, match="unclosed"):
@@ -197,7 +197,7 @@ def test_dropped_iterator_stops_its_thread_with_a_warning() -> None:
     assert numbers.is_closed
 
 
-def blob_stream(calls: Calls, data: bytes) -> AsyncBlobStream:
+def blob_stream(calls: CallPool, data: bytes) -> AsyncBlobStream:
     return AsyncBlobStream(calls, InMemoryBlob(data, "text/plain").open)
 
 
@@ -207,7 +207,7 @@ DATA = bytes(range(256)) * (3 << 12)  # 3 MiB: three blocks
 def test_blob_stream_yields_blocks() -> None:
     """Without `async with`, the stream is closed with the iteration."""
 
-    async def test(calls: Calls) -> None:
+    async def test(calls: CallPool) -> None:
         blocks = [bytes(block) async for block in blob_stream(calls, DATA)]
         assert b"".join(blocks) == DATA
         assert all(blocks)
@@ -219,7 +219,7 @@ def test_blob_stream_yields_blocks() -> None:
 def test_blob_stream_is_read_as_a_file(size: int) -> None:
     """A read returns fewer bytes than its size only at the end."""
 
-    async def test(calls: Calls) -> None:
+    async def test(calls: CallPool) -> None:
         async with blob_stream(calls, DATA) as stream:
             parts = []
             while part := await stream.read(size):
@@ -234,7 +234,7 @@ def test_blob_stream_is_read_as_a_file(size: int) -> None:
 def test_blob_stream_can_be_iterated_after_a_read() -> None:
     """Under `async with` it is one stream, whatever reads it."""
 
-    async def test(calls: Calls) -> None:
+    async def test(calls: CallPool) -> None:
         async with blob_stream(calls, DATA) as stream:
             assert await stream.read(0) == b""
             assert await stream.read(10) == DATA[:10]

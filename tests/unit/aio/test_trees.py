@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from brolga.aio.calls import Calls
+from brolga.aio.calls import CallPool
 from brolga.aio.trees import preload
 from brolga.errors import NotFound
 from brolga.images import Image, ImageIndex, StoredBlob
@@ -58,7 +58,7 @@ class Registry:
 
 def load(tree: Tree, limit: int = 256) -> Any:
     async def main() -> Tree:
-        calls = Calls(2)
+        calls = CallPool(2)
         try:
             return await preload(calls, tree, limit)
         finally:
