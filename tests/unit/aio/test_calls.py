@@ -219,7 +219,7 @@ def test_error_after_cancellation_is_not_reported_as_lost(
         await calls.close()
 
     run(main())
-    assert caplog.messages == []
+    assert not [text for text in caplog.messages if "never retrieved" in text]
 
 
 def test_task_cancelled_while_it_waits_for_a_slot_calls_nothing() -> None:
