@@ -11,7 +11,7 @@ from brolga.aio.streams import AsyncBlobStream
 from brolga.aio.trees import preload
 from brolga.client import Client, TransportOptions, UploadOptions
 from brolga.client.registries import Registries
-from brolga.transport import Transport
+from brolga.transport.aio import AsyncTransport, ThreadTransport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from brolga.images import Tree
     from brolga.protocol import Credentials, Retry
     from brolga.spec.blob import BlobStream
+    from brolga.transport import Transport
 
 _S = TypeVar("_S")
 _T = TypeVar("_T")
@@ -134,13 +135,17 @@ class AsyncClient(_Facade[Client]):
         def report(host: str, text: str) -> None:
             calls.loop.call_soon_threadsafe(on_warning, host, text)
 
+        def make_transport(**options: Any) -> Transport:  # noqa: ANN401 - those of `AsyncTransport`
+            self._transport = AsyncTransport(**options)
+            return cast("Transport", ThreadTransport(self._transport, calls.loop))
+
         client = Client(
             credentials=credentials,
             transport=transport,
             uploads=uploads,
             retry=retry,
             on_warning=report,
-            make_transport=Transport,
+            make_transport=make_transport,
         )
         super().__init__(client, calls)
         self.registries = AsyncRegistries(client.registries, calls)
@@ -158,7 +163,7 @@ class AsyncClient(_Facade[Client]):
         try:
             await self._calls.close()
         finally:
-            self._blocking.close()
+            self._transport.close()
 
     # --- Reading
 

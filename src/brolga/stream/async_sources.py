@@ -64,7 +64,7 @@ class BoundSource:
 
     def open_blocks(self, block_size: int) -> BlockSource:
         """Begin to read it. Raises RuntimeError in a coroutine of its own event loop."""
-        if _runs_here(self.loop):
+        if runs_here(self.loop):
             raise RuntimeError(
                 "the source would wait for its own event loop, which waits for the source: use "
                 "brolga.aio.AsyncClient, or read it in another thread (asyncio.to_thread)"
@@ -74,7 +74,8 @@ class BoundSource:
         return _AsyncBlocks(_LoopReader(self.source, block_size), self.loop, self.context)
 
 
-def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+def runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether this is the thread of a loop that is running."""
     with suppress(RuntimeError):
         return asyncio.get_running_loop() is loop
     return False
@@ -161,7 +162,7 @@ class _AsyncBlocks:
             return
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._reader.cancel)
-        while self._loop.is_running() and not _runs_here(self._loop):
+        while self._loop.is_running() and not runs_here(self._loop):
             current_stop().check(1)
             with suppress(Empty):
                 self._reader.ended.get(timeout=POLL_INTERVAL_S)

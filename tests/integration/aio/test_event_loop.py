@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import socket
 import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.raw_server import Peer, serve_script
 
 from brolga import Image, StreamLayer
 from brolga.aio import AsyncClient
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
 BLOCKING = {
     "SimpleQueue.get",
     "socket.connect",
+    "socket.recv",
+    "socket.recv_into",
     "socket.sendall",
+    "socket.sendmsg",
     "sleep",
     "flock",
     "fsync",
@@ -39,10 +44,13 @@ BLOCKING = {
 SMALL = 1 << 16  # bytes
 
 
-def is_short(frame: FrameType, name: str) -> bool:
-    """Return whether a call computes the digest of a small manifest."""
-    is_digest = name == "HASH.update" and frame.f_code.co_name == "of"
-    return is_digest and len(frame.f_locals["data"]) < SMALL
+def is_short(frame: FrameType, function: Any) -> bool:
+    """Return whether a call does not wait, or computes the digest of a small manifest."""
+    if isinstance(owner := getattr(function, "__self__", None), socket.socket):
+        return owner.gettimeout() == 0
+    if getattr(function, "__qualname__", "") == "HASH.update":
+        return frame.f_code.co_name == "of" and len(frame.f_locals["data"]) < SMALL
+    return False
 
 
 @pytest.fixture
@@ -71,9 +79,8 @@ def recorded_calls() -> Iterator[set[str]]:
     names: set[str] = set()
 
     def record(frame: FrameType, event: str, function: Any) -> None:
-        name = getattr(function, "__qualname__", "") if event == "c_call" else ""
-        if not is_short(frame, name):
-            names.add(name)
+        if event == "c_call" and not is_short(frame, function):
+            names.add(getattr(function, "__qualname__", ""))
 
     sys.setprofile(record)
     try:
@@ -128,3 +135,73 @@ def test_event_loop_makes_no_blocking_call(
         assert waits == []
 
     asyncio.run(main())
+
+
+def test_request_in_thread_of_event_loop_is_runtime_error(registry: EmbeddedRegistry) -> None:
+    """The loop would wait for itself: opening a layer is for another thread."""
+
+    async def main() -> None:
+        place = f"{registry.address}/x:v1"
+        async with AsyncClient() as client:
+            await client.push(place, Image.empty().append(StreamLayer(blocks(), "none")))
+            layer = (await client.image(place)).layers[0]
+            with layer.open() as stream, pytest.raises(RuntimeError, match="wait for itself"):
+                stream.read()
+
+            def read() -> int:
+                with layer.open() as stream:
+                    return len(stream.read())
+
+            assert await asyncio.to_thread(read) == layer.descriptor.size
+
+    asyncio.run(main())
+
+
+def test_request_after_end_of_event_loop_is_runtime_error(registry: EmbeddedRegistry) -> None:
+    """A thread that waits for a loop which stopped would wait for ever."""
+    loop = asyncio.new_event_loop()
+
+    async def start() -> tuple[AsyncClient, Image]:
+        client = AsyncClient()
+        place = f"{registry.address}/x:v1"
+        await client.push(place, Image.empty().append(StreamLayer(blocks(), "none")))
+        return client, await client.image(place)
+
+    client, image = loop.run_until_complete(start())
+    with image.layers[0].open() as stream, pytest.raises(RuntimeError, match="has ended"):
+        stream.read()
+    loop.run_until_complete(client.close())
+    loop.close()
+
+
+def test_end_of_event_loop_during_request_is_runtime_error() -> None:
+    """The thread that waits for the response does not wait for ever."""
+    loop, asked = asyncio.new_event_loop(), threading.Event()
+    errors: list[BaseException] = []
+
+    def hold(peer: Peer) -> None:
+        peer.head()
+        asked.set()
+        peer.drain()
+
+    def head(client: AsyncClient, address: str) -> None:
+        try:
+            client._blocking.head(f"{address}/x:v1")
+        except RuntimeError as error:
+            errors.append(error)
+
+    async def start(address: str) -> AsyncClient:
+        client = AsyncClient()
+        thread.extend([threading.Thread(target=head, args=(client, address))])
+        thread[0].start()
+        await asyncio.to_thread(asked.wait, 30)
+        return client
+
+    thread: list[threading.Thread] = []
+    with serve_script(hold) as address:
+        client = loop.run_until_complete(start(address))
+        thread[0].join()
+        loop.run_until_complete(client.close())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    assert [str(error) for error in errors] == ["the event loop of the client has ended"]
