@@ -16,6 +16,7 @@ from brolga._version import __version__
 
 TYPE_CHECKING = False  # see _lazy
 if TYPE_CHECKING:
+    from brolga.aio import AsyncClient
     from brolga.auth import Keychain, default_keychain
     from brolga.client import (
         Client,
@@ -74,6 +75,7 @@ else:
     __getattr__ = lazy_names(
         __name__,
         {
+            "brolga.aio": "AsyncClient",
             "brolga.auth": "Keychain default_keychain",
             "brolga.client": (
                 "Client TransportOptions UploadOptions image push push_layer push_stream"
@@ -107,6 +109,7 @@ else:
     )
 
 __all__ = [
+    "AsyncClient",
     "Blob",
     "BlobStream",
     "BrolgaError",

@@ -39,7 +39,7 @@ def jitter() -> float:
     """Return a number from 0 to 1 by chance. It is for delays, so random is imported here."""
     import random
 
-    return random.random()  # noqa: S311 - it is no secret
+    return random.random()  # noqa: S311 - a delay need not be secret
 
 
 class Client:
@@ -51,9 +51,10 @@ class Client:
     `credentials` is a keychain, which is asked for each repository, or credentials for every
     registry; None is anonymous. `retry` bounds how often, and how soon, a request is repeated.
     `on_warning` is called once with the host and text of each warning of a registry.
+    `make_transport` returns what performs the requests, with the options of `Transport`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is an independent option
         self,
         *,
         credentials: Keychain | Credentials | None = None,
@@ -61,10 +62,11 @@ class Client:
         uploads: UploadOptions | None = None,
         retry: Retry | None = None,
         on_warning: Callable[[str, str], None] = lambda _host, _text: None,
+        make_transport: Callable[..., Transport] = Transport,
     ) -> None:
         options = transport or TransportOptions()
         self._uploads = uploads or UploadOptions()
-        self._transport = Transport(
+        self._transport = make_transport(
             **as_dict(options), keepalive=2 * self._uploads.jobs, on_warning=on_warning
         )
         self.registries = Registries(

@@ -9,6 +9,7 @@ from brolga.spec.blob import BlobStream, Block, BlockReader
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.value import Value, field
+from brolga.stream.worker import current_stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -35,6 +36,7 @@ class BlockStream(BlockReader):
         self._blocks.close()
 
     def _next(self) -> Block | None:
+        current_stop().check()
         return self._take_rest() or next(self._blocks, None)
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from brolga.errors import InvalidManifest, LayerError
+from brolga.errors import BrolgaError, InvalidManifest, LayerError
 from brolga.images.blobs import InMemoryBlob, StoredBlob
 from brolga.spec import mediatypes
 from brolga.spec.config import History, ImageConfig, align_history
@@ -51,8 +51,8 @@ class Image(Value, eq=False):
     _base_layers: tuple[Blob, ...]
     _additions: tuple[_Addition, ...] = ()
     _edits: tuple[Callable[[ImageConfig], ImageConfig], ...] = ()
-    # The config once it was read, shared with the images that are made from this one.
-    _memo: list[ImageConfig] = field(default_factory=list, repr=False)
+    # The config once it was read, or why it cannot be; shared with the images made from this one.
+    _memo: list[ImageConfig | BrolgaError] = field(default_factory=list, repr=False)
 
     @classmethod
     def empty(cls, platform: Platform = DEFAULT_PLATFORM, *, docker: bool = False) -> Image:
@@ -142,8 +142,10 @@ class Image(Value, eq=False):
 
         Raises InvalidManifest if it is not an image's config, or has not a DiffID for each layer.
         """
-        if self._memo:
-            return self._memo[0]
+        for config in self._memo:
+            if isinstance(config, BrolgaError):
+                raise config
+            return config
         descriptor, layers = self._base.config, len(self._base_layers)
         if descriptor.size > MAX_SIZE:
             raise InvalidManifest(
@@ -167,6 +169,13 @@ class Image(Value, eq=False):
             )
         self._memo.append(config)
         return config
+
+    def preload(self) -> None:
+        """Read the stored config now: no property does it later. They raise its error, if any."""
+        try:
+            self.load_config()
+        except BrolgaError as error:
+            self._memo[:] = [error]
 
     def append(self, *layers: Layer, created_by: str = "", comment: str = "") -> Image:
         """Return the image with `layers` on top, without reading them.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, cast
 
+from brolga.errors import BrolgaError
 from brolga.images.blobs import StoredBlob
 from brolga.images.image import Image
 from brolga.spec.index import Index
@@ -123,6 +124,17 @@ class ImageIndex(Value, eq=False):
         """Return the index with the children for whose descriptors `keep` is true."""
         kept = tuple(filter(keep, self.index.manifests))
         return replace(self, index=self.index.replace(manifests=kept))
+
+    def with_loaded(self, children: Mapping[Digest, Tree | BrolgaError]) -> ImageIndex:
+        """Return the index with children that were read before, or the errors that they raise."""
+
+        def load(descriptor: Descriptor) -> Tree:
+            child = children.get(descriptor.digest) or self._load(descriptor)
+            if isinstance(child, BrolgaError):
+                raise child
+            return child
+
+        return replace(self, _load=load)
 
     def with_annotations(self, annotations: Mapping[str, str | None]) -> ImageIndex:
         """Return the index with these annotations added to its own; None removes one."""

@@ -21,7 +21,7 @@ from brolga.spec.mediatypes import NONDISTRIBUTABLE
 from brolga.spec.value import Value, replace
 from brolga.stores import DEFAULT_JOBS
 from brolga.stores.store import Preannounces, PushedBlob
-from brolga.stream.worker import POLL_INTERVAL_S, Stop, stop_scope
+from brolga.stream.worker import POLL_INTERVAL_S, Stop, current_stop, stop_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 
 _THREAD: Final = "brolga-push"
+_GIVEN_UP: Final = "given up: another part of the push failed"
 _MAX_DEPTH: Final = 16  # indexes within indexes; no tool makes more than two
 # The statuses of a manifest that refers to a missing blob: MANIFEST_BLOB_UNKNOWN with either, and
 # not every registry sends a code.
@@ -219,7 +220,7 @@ def _push_blobs(target: WriteStore, blobs: Iterable[Blob], jobs: int) -> None:
         for blob in blobs:
             target.push(blob)
         return
-    stop = Stop()
+    stop = Stop(current_stop(), _GIVEN_UP)
     tasks, own_tasks = (
         [partial(target.push, _cancellable(blob, stop)) for blob in group]
         for group in (others, own)
@@ -245,7 +246,7 @@ def _blocks_until(blob: Blob, stop: Stop) -> Generator[bytes, None, None]:
 
 def _check(stop: Stop) -> None:
     if stop.requests:
-        raise _Stopped("given up: another part of the push failed")
+        raise _Stopped(_GIVEN_UP)
 
 
 class _CancellableBlob(Value):
@@ -321,7 +322,7 @@ def _run_tasks(
             if error := done.get():
                 raise error
     finally:
-        stop.request()
+        stop.request_once()  # a second request would keep a thread from cancelling its session
         _join(workers, stop)
 
 
@@ -350,7 +351,7 @@ def _work(
                     task()
             except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
                 done.put(error)
-                stop.request()
+                stop.request_once()
             else:
                 done.put(None)
 

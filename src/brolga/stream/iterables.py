@@ -6,12 +6,13 @@ variable work as they do elsewhere.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import AsyncIterable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from brolga.errors import BrolgaError, SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 
     from typing_extensions import Buffer
 
@@ -21,6 +22,21 @@ class Readable(Protocol):
 
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes, empty at the end."""
+
+
+def is_asynchronous(source: object) -> bool:
+    """Return whether a source is read by awaiting it."""
+    return isinstance(source, AsyncIterable) or get_async_read(source) is not None
+
+
+def get_async_read(source: object) -> Callable[[int], Coroutine[Any, Any, bytes]] | None:
+    """Return the `read` of a source if it is a coroutine function, else None."""
+    read = getattr(source, "read", None)
+    if read is None:
+        return None
+    from inspect import iscoroutinefunction  # it costs start-up time, and files do not need it
+
+    return read if iscoroutinefunction(read) else None
 
 
 class IterableSource:
@@ -49,19 +65,23 @@ def _read_pieces(source: Readable | Iterable[Buffer], size: int) -> Iterator[byt
     try:
         if hasattr(source, "read"):
             length = getattr(source, "length", None)
-            while data := _to_bytes(source.read(size)):
+            while data := to_bytes(source.read(size)):
                 yield data
                 count += len(data)
             _check_length(source, length, count)
         else:
             for piece in source:
-                yield (data := _to_bytes(piece))
+                yield (data := to_bytes(piece))
                 count += len(data)
     except BrolgaError:
         raise
     except Exception as error:  # StopIteration from a `read` is an error too, not the end
-        name = type(error).__name__
-        raise SourceError(f"the source failed after {count} bytes: {name}: {error}") from error
+        raise source_failure(error, count) from error
+
+
+def source_failure(error: Exception, count: int) -> SourceError:
+    """Return the error of a source whose code raised `error` after `count` bytes."""
+    return SourceError(f"the source failed after {count} bytes: {type(error).__name__}: {error}")
 
 
 def _check_length(source: object, length: object, count: int) -> None:
@@ -75,7 +95,7 @@ def _check_length(source: object, length: object, count: int) -> None:
         raise SourceError(f"the source ended {missing} bytes early")
 
 
-def _to_bytes(piece: Buffer) -> bytes:
+def to_bytes(piece: Buffer) -> bytes:
     """Return bytes as they are, and a copy of any other buffer, which its owner may refill."""
     if type(piece) is bytes:
         return piece
@@ -86,21 +106,39 @@ def _to_bytes(piece: Buffer) -> bytes:
         raise SourceError(f"the source gave {kind} where bytes were expected") from None
 
 
-def _reblock(pieces: Iterator[bytes], size: int) -> Generator[memoryview, None, None]:
-    """Cut pieces of any size into blocks of `size` bytes. Only bytes to be joined are copied."""
-    joined, filled = bytearray(size), 0
-    for piece in pieces:
+class BlockJoiner:
+    """Joins pieces of any size to blocks of `size` bytes. Only bytes to be joined are copied."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._joined = bytearray()
+        self._filled = 0
+
+    def add(self, piece: bytes) -> Iterator[memoryview]:
+        """Take a piece; yield the blocks that are complete."""
         view = memoryview(piece)
         while view:
-            if not filled and len(view) >= size:
-                yield view[:size]
-                view = view[size:]
+            if not self._filled and len(view) >= self._size:
+                yield view[: self._size]
+                view = view[self._size :]
                 continue
-            count = min(size - filled, len(view))
-            joined[filled : filled + count] = view[:count]
-            filled, view = filled + count, view[count:]
-            if filled == size:
-                yield memoryview(joined)
-                joined, filled = bytearray(size), 0
-    if filled:
-        yield memoryview(joined)[:filled]
+            self._joined = self._joined or bytearray(self._size)
+            count = min(self._size - self._filled, len(view))
+            self._joined[self._filled : self._filled + count] = view[:count]
+            self._filled, view = self._filled + count, view[count:]
+            if self._filled == self._size:
+                yield self.take_rest()
+
+    def take_rest(self) -> memoryview:
+        """Return the bytes after the last complete block."""
+        rest = memoryview(self._joined)[: self._filled]
+        self._joined, self._filled = bytearray(), 0
+        return rest
+
+
+def _reblock(pieces: Iterator[bytes], size: int) -> Generator[memoryview, None, None]:
+    joiner = BlockJoiner(size)
+    for piece in pieces:
+        yield from joiner.add(piece)
+    if rest := joiner.take_rest():
+        yield rest

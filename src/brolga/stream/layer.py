@@ -18,12 +18,14 @@ from brolga.stream.compression import BLOCK_SIZE, Codec, codec_for
 from brolga.stream.pipeline import ByteCounts, PassResult, WorkerPools, one_pass
 from brolga.stream.sources import (
     Source,
+    bind_source,
     calls_user_code,
     check_source,
     get_source_size,
     open_source,
     reopen_source,
 )
+from brolga.stream.worker import current_stop
 from brolga.tar.completeness import CompletenessCheck
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from brolga.spec.blob import BlockSource
     from brolga.spec.digest import Digest
+    from brolga.stream.async_sources import AsyncSource
 
 # Compressing threads by default. By then the serial sha256 of the DiffID is the limit, and the peak
 # is still under 64 MiB (zstd 3; benchmarks/).
@@ -41,10 +44,12 @@ MAX_THREADS: Final = 5
 class StreamLayer:
     """A layer whose bytes are read once and never kept (GGCR's `stream.Layer`).
 
-    `source` is a path, a binary file object or an iterable of bytes-like blocks. `compression` is
-    gzip (levels 1 to 9, default 1), zstd (1 to 22, default 3) or none. `media_type` None is the
-    OCI layer media type of the compression. `threads` is the number of compressing threads; None
-    is one for each core, at most 5. Each takes about 4 MiB. The output does not depend on it.
+    `source` is a path, a binary file object or an iterable of bytes-like blocks. Within an event
+    loop, it may be an asynchronous iterable, or an object whose `read(n)` is a coroutine function.
+    `compression` is gzip (levels 1 to 9, default 1), zstd (1 to 22, default 3) or none.
+    `media_type` None is the OCI layer media type of the compression. `threads` is the number of
+    compressing threads; None is one for each core, at most 5. Each takes about 4 MiB. The output
+    does not depend on it.
     `tar` True checks that the source is a complete tar (CorruptBlob), None checks a source that
     begins as a tar, False nothing.
 
@@ -52,12 +57,12 @@ class StreamLayer:
     layer in the caller's thread. `source_size` is the number of bytes in a regular file, else None.
 
     Raises TypeError for a source of text, SourceError for a closed file, ValueError for an unknown
-    compression or level.
+    compression or level, RuntimeError for an asynchronous source without a running event loop.
     """
 
     def __init__(  # noqa: PLR0913 - what can be chosen about a layer
         self,
-        source: Source,
+        source: Source | AsyncSource,
         compression: str = "gzip",
         level: int | None = None,
         media_type: str | None = None,
@@ -65,6 +70,7 @@ class StreamLayer:
         threads: int | None = None,
         tar: bool | None = None,
     ) -> None:
+        source = bind_source(source)
         check_source(source)
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be 1 or more, not {threads}")
@@ -206,8 +212,8 @@ class LayerStream(BlockReader):
     """The compressed bytes of a `StreamLayer`, read once, by iteration or as a file.
 
     A context manager. Closing it before its end fails the layer. One thread reads; no thread of the
-    stream outlives `close()`. If the source is slow, `blocks` yields heartbeats; a source of Python
-    code is waited for without them.
+    stream outlives `close()`. If the source is slow, `blocks` yields heartbeats, and a stop request
+    is noticed; an iterable, or an object with `read`, is waited for without them.
     """
 
     def __init__(
@@ -282,6 +288,7 @@ class LayerStream(BlockReader):
         if (rest := self._take_rest()) is not None:
             return rest
         try:
+            current_stop().check()
             return next(self._blocks)
         except StopIteration as end:
             if end.value is not None:  # only the first StopIteration has it

@@ -2,8 +2,8 @@
 
 Each becomes a `BlockSource`. Files of the operating system are read ahead by a thread that waits in
 poll(2) with a wake-up pipe, so closing never waits for the source. Python code runs in the user's
-thread only (`iterables`). Signal handlers may raise there between any two bytecodes, so that thread
-uses no locks of Python code: it talks to the reading thread through SimpleQueues.
+thread or event loop only. Signal handlers may raise in the user's thread between any two bytecodes,
+so it uses no locks of Python code: it talks to the reading thread through SimpleQueues.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ import queue
 import select
 import stat
 import sys
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeAlias, cast, runtime_checkable
 
 from brolga.errors import SourceError
-from brolga.stream.iterables import IterableSource, Readable
+from brolga.stream.iterables import IterableSource, Readable, is_asynchronous
 from brolga.stream.worker import Worker
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from brolga.spec.blob import BlockSource
+    from brolga.stream.async_sources import AsyncSource
 
 READ_AHEAD: Final = 3  # blocks
 _PIPE_SIZE: Final = 1 << 20  # bytes; what an unprivileged process may ask for (pipe(7))
@@ -51,6 +52,18 @@ class Reopenable(Openable, Protocol):
 Source: TypeAlias = "str | os.PathLike[str] | BinaryIO | Readable | Iterable[Buffer] | Openable"
 
 
+def bind_source(source: Source | AsyncSource) -> Source:
+    """Return a source; an asynchronous one is bound to the event loop that is running.
+
+    Raises RuntimeError if no event loop is running.
+    """
+    if isinstance(source, str | os.PathLike | io.IOBase) or not is_asynchronous(source):
+        return cast("Source", source)
+    from brolga.stream.async_sources import BoundSource
+
+    return BoundSource(cast("AsyncSource", source))
+
+
 def check_source(source: object) -> None:
     """Check that `source` can be a source of bytes, before anything is opened or sent.
 
@@ -60,10 +73,10 @@ def check_source(source: object) -> None:
         raise TypeError("the source is a text-mode file: open it with mode 'rb', or pass .buffer")
     if isinstance(source, bytes | bytearray | memoryview):
         raise TypeError("the source is one bytes object: pass a list of it, or io.BytesIO(data)")
-    if isinstance(source, AsyncIterable):
-        raise TypeError("the source is an asynchronous iterable: a plain iterable is wanted here")
     if isinstance(source, str | os.PathLike | Openable):
         return
+    if not isinstance(source, io.IOBase) and is_asynchronous(source):
+        raise TypeError("the source is asynchronous, and not bound to an event loop")
     if hasattr(source, "read"):
         if getattr(source, "closed", False):
             raise SourceError("the source is a closed file")

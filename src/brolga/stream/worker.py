@@ -96,21 +96,35 @@ _current: Final = _Current()
 class Stop:
     """A request to stop, made by one thread and seen by others.
 
-    `requests` counts how often it was made. After the second one a thread makes no more requests
-    to a registry, not even the one that cancels an upload session.
+    After the second request a thread makes no more requests to a registry, not even the one that
+    cancels an upload session. A request of `parent` applies here too. `reason` is the text of the
+    interrupt.
     """
 
-    def __init__(self) -> None:
-        self.requests = 0
+    def __init__(
+        self, parent: Stop | None = None, reason: str = "another thread asked this one to stop"
+    ) -> None:
+        self._requests = 0
+        self._parent = parent
+        self._reason = reason
+
+    @property
+    def requests(self) -> int:
+        """How often it was requested."""
+        return max(self._requests, self._parent.requests if self._parent else 0)
 
     def request(self) -> None:
         """Ask once more."""
-        self.requests += 1
+        self._requests += 1
+
+    def request_once(self) -> None:
+        """Ask, unless it was requested here before."""
+        self._requests = max(self._requests, 1)
 
     def check(self, allowed: int = 0) -> None:
         """Raise KeyboardInterrupt if there were more requests than `allowed`."""
         if self.requests > allowed:
-            raise KeyboardInterrupt("another thread asked this one to stop")
+            raise KeyboardInterrupt(self._reason)
 
 
 _STOP: Final[ContextVar[Stop]] = ContextVar("_STOP", default=Stop())  # noqa: B039 - no one calls `request` of the default

@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast
 
 from brolga.protocol.http import BlockingCall, BodyError, ReadBlock, Request
+from brolga.stream.async_sources import runs_here
 from brolga.stream.worker import POLL_INTERVAL_S, Stop, current_stop
 from brolga.transport.driver import logged
 from brolga.transport.requests import Requests, ResponseBody, SecondInterrupt
@@ -30,6 +31,11 @@ _T = TypeVar("_T")
 _A = TypeVar("_A")
 
 _THREAD: Final = "brolga-call"
+_LOOP_ENDED: Final = "the event loop of the client has ended"
+_WAITS_FOR_ITSELF: Final = (
+    "a request was made in the event loop's own thread, which would wait for itself: await a "
+    "method of AsyncClient, or use asyncio.to_thread"
+)
 
 
 class AsyncTransport:
@@ -233,13 +239,14 @@ class _Call:
 
 
 class Calls:
-    """The blocking calls of one flow, which one thread makes in turn.
+    """The blocking calls of one flow on a loop, which one thread makes in turn.
 
     `wait` is what the flow waits for on the loop. An interrupt of the thread, and a `stop` request,
     end it.
     """
 
-    def __init__(self, stop: Stop | None = None) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, stop: Stop | None = None) -> None:
+        self._loop = loop
         self._stop = stop or Stop()
         self._interrupts: list[BaseException] = []
         self._is_over = False
@@ -250,7 +257,7 @@ class Calls:
     @classmethod
     def in_new_thread(cls) -> Calls:
         """Return calls that are made by a thread of their own, in the context of this task."""
-        calls, context = cls(), contextvars.copy_context()
+        calls, context = cls(asyncio.get_running_loop()), contextvars.copy_context()
         thread = threading.Thread(
             target=context.run, args=(calls.serve,), name=_THREAD, daemon=True
         )
@@ -281,7 +288,7 @@ class Calls:
         return call.result
 
     def serve(self) -> None:
-        """Make the calls until `close`, in the thread."""
+        """Make the calls, in the thread, until `close` or the end of the loop."""
         seen = 0
         while not self._is_over:
             try:
@@ -291,6 +298,8 @@ class Calls:
                 if self._stop.requests > seen:
                     seen = self._stop.requests
                     self._end_wait()
+                if not self._loop.is_running():
+                    return
             except BaseException as interrupt:  # noqa: BLE001 - raised in the flow, see `check`
                 self._interrupts.append(interrupt)
                 self._end_wait()
@@ -340,7 +349,7 @@ class ThreadTransport:
         async def close() -> None:
             self._transport.close()
 
-        self._run(close(), Calls())
+        self._run(close(), Calls(self._loop))
 
     def run(self, flow: Flow[_T]) -> _T:
         """Drive a flow to its end; return its result. Raises as `Transport.run` does."""
@@ -354,7 +363,7 @@ class ThreadTransport:
 
     def stream(self, flow: Generator[Step | _A, Any, _T]) -> Generator[_A, None, _T]:
         """Drive a flow as `run` does; yield the bytes, or pages of a list, between its requests."""
-        calls = Calls(current_stop())
+        calls = Calls(self._loop, current_stop())
         steps = FlowSteps(self._transport, flow, calls)
         try:
             while True:
@@ -367,13 +376,16 @@ class ThreadTransport:
 
     def _run(self, coroutine: Coroutine[Any, Any, object], calls: Calls) -> object:
         """Run a coroutine on the loop, and its blocking calls in this thread; return its result."""
-        outcome: list[Any] = [None, None]
+        if runs_here(self._loop) or not self._loop.is_running():
+            coroutine.close()
+            raise RuntimeError(_WAITS_FOR_ITSELF if self._loop.is_running() else _LOOP_ENDED)
+        outcome: list[Any] = [None, RuntimeError(_LOOP_ENDED)]
 
         async def run() -> None:
             try:
-                outcome[0] = await coroutine
+                outcome[:] = await coroutine, None
             except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
-                outcome[1] = error
+                outcome[:] = None, error
             calls.close()
 
         calls.reopen()
@@ -384,7 +396,8 @@ class ThreadTransport:
             try:
                 raise error
             finally:
-                del error, outcome
+                outcome.clear()  # the error's traceback refers to this frame
+                del error
         return result
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:

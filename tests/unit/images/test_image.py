@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import pytest
 
-from brolga.errors import InvalidManifest, LayerError, NotComputed
+from brolga.errors import InvalidManifest, LayerError, NotComputed, NotFound
 from brolga.images import (
     Artifact,
     BlockStream,
@@ -187,6 +187,40 @@ def test_load_config_returns_stored_config_without_changes() -> None:
     assert image.load_config() == Image.empty(ARM64).config
     with pytest.raises(NotComputed):
         _ = image.config
+
+
+def test_preload_reads_config_for_later() -> None:
+    """Also for the images that are made from it."""
+    reads = []
+
+    def open_config() -> BlockStream:
+        reads.append("config")
+        return cast("BlockStream", empty.config_blob.open())
+
+    empty = Image.empty()
+    config = StoredBlob(empty.config_blob.descriptor, open_config)
+    image = Image(empty.manifest, config, ())
+    image.preload()
+    image.preload()
+    assert image.with_config(Cmd=["run"]).config.config == {"Cmd": ("run",)}
+    assert reads == ["config"]
+
+
+def test_preload_keeps_error_for_config() -> None:
+    """The image can be used as far as its config is not needed."""
+
+    def fail() -> NoReturn:
+        reads.append("config")
+        raise NotFound("gone", method="GET", url="u", status=404)
+
+    reads: list[str] = []
+    empty = Image.empty()
+    image = Image(empty.manifest, StoredBlob(empty.config_blob.descriptor, fail), ())
+    image.preload()
+    for _ in range(2):
+        with pytest.raises(NotFound):
+            _ = image.config
+    assert reads == ["config"]
 
 
 def test_config_larger_than_limit_is_not_read() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.unit.stores.archive.archives import Store
@@ -24,10 +25,10 @@ from brolga.images import (
 from brolga.spec.blob import LayerState, Rereadable
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index
-from brolga.stores.push import _run_tasks, push
+from brolga.stores.push import _join, _run_tasks, push
 from brolga.stores.store import PushedBlob
 from brolga.stream.layer import StreamLayer
-from brolga.stream.worker import Stop, sleep
+from brolga.stream.worker import Stop, current_stop, sleep, stop_scope
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -214,6 +215,75 @@ def test_push_wakes_waiting_threads_after_a_failure() -> None:
     with pytest.raises(RegistryError, match="refused"):
         _run_tasks([wait, fail], [], 2, Stop())
     assert ended.is_set()
+
+
+def test_push_lets_other_threads_cancel_their_sessions_after_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thread that was asked twice makes no more requests (`Stop`): a failure asks once."""
+    waiting, joining = threading.Event(), threading.Event()
+    requests: list[int] = []
+
+    def join(*arguments: Any) -> None:
+        joining.set()
+        _join(*arguments)
+
+    def wait() -> None:
+        waiting.set()
+        try:
+            sleep(3600.0)
+        finally:
+            assert joining.wait(30)
+            requests.append(current_stop().requests)
+
+    def fail() -> None:
+        assert waiting.wait(30)
+        raise SourceError("cut")
+
+    monkeypatch.setattr("brolga.stores.push._join", join)
+    with pytest.raises(SourceError, match="cut"):
+        _run_tasks([wait, fail], [], 2, Stop())
+    assert requests == [1]
+
+
+def test_push_stops_its_threads_if_it_is_asked_to_stop() -> None:
+    """The caller's thread waits for them, and they see the request."""
+    stop, begun = Stop(), threading.Semaphore(0)
+
+    class Waiting(Store):
+        def push(self, blob: Blob) -> Descriptor:
+            begun.release()
+            sleep(3600.0)
+            raise AssertionError
+
+    def request() -> None:
+        for _ in range(2):
+            assert begun.acquire(timeout=30)
+        stop.request()
+
+    thread = threading.Thread(target=request)
+    thread.start()
+    image = Image.empty().append(StreamLayer([b"a"]), StreamLayer([b"b"]))
+    with stop_scope(stop), pytest.raises(KeyboardInterrupt):
+        push(Waiting(), image, "v1", jobs=2)
+    thread.join()
+
+
+def test_push_of_silent_stream_ends_if_it_is_asked_to_stop() -> None:
+    """A local store waits for nothing but its source."""
+    stop = Stop()
+
+    class Reading(Store):
+        def push(self, blob: Blob) -> Descriptor:
+            stop.request()
+            return read(blob)
+
+    end, start = os.pipe()
+    with open(end, "rb", buffering=0) as source, open(start, "wb"), stop_scope(stop):  # noqa: PTH123 - descriptors
+        layer = StreamLayer(source)
+        with pytest.raises(KeyboardInterrupt):
+            push(Reading(), Image.empty().append(layer), "v1")
+    assert layer.state is LayerState.FAILED
 
 
 def test_push_starts_no_generator_after_a_failure() -> None:

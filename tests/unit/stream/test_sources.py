@@ -173,7 +173,7 @@ def test_check_source_rejects_text_mode_file(path: Path) -> None:
         check_source(file)
 
 
-def test_check_source_rejects_asynchronous_iterable() -> None:
+def test_check_source_rejects_unbound_asynchronous_iterable() -> None:
     """It would never be awaited here."""
 
     async def blocks() -> Any:

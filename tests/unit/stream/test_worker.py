@@ -147,3 +147,17 @@ def test_stop_scope_applies_to_its_thread_only() -> None:
     with stop_scope(stop):
         assert current_stop() is stop
     current_stop().check()
+
+
+def test_request_of_parent_applies_to_child() -> None:
+    """A push has a stop request of its own, within that of its caller."""
+    parent = Stop()
+    child = Stop(parent, "another reason")
+    child.request_once()
+    child.request_once()
+    assert (parent.requests, child.requests) == (0, 1)
+    parent.request()
+    assert child.requests == 1
+    parent.request()
+    with pytest.raises(KeyboardInterrupt, match="another reason"):
+        child.check(1)

@@ -26,8 +26,9 @@ from brolga.stores.archive.entries import (
 )
 from brolga.stores.archive.formats import Images, check_form, check_not_compressed
 from brolga.stream.compression import BLOCK_SIZE
-from brolga.stream.sources import open_source
+from brolga.stream.sources import bind_source, open_source
 from brolga.stream.spool import open_spool
+from brolga.stream.worker import current_stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Descriptor
     from brolga.stores.archive.contents import ArchiveEntry, TarFile
     from brolga.stores.store import WriteStore
+    from brolga.stream.async_sources import AsyncSource
     from brolga.stream.sources import Source
     from brolga.stream.spool import Spool, SpoolChoice
 
@@ -59,7 +61,7 @@ class ArchiveStream:
 
     def __init__(  # noqa: PLR0913 - the options of an archive and of its layers
         self,
-        source: Source,
+        source: Source | AsyncSource,
         form: str = "",
         *,
         spool: SpoolChoice = False,
@@ -69,7 +71,7 @@ class ArchiveStream:
         limits: ArchiveLimits | None = None,
     ) -> None:
         check_form(form)
-        self._source = source
+        self._source = bind_source(source)
         self._form = form
         self._spool = spool
         self._compression = CompressionOptions(compression, level, threads)
@@ -121,6 +123,7 @@ class _SourceBlocks:
         return self
 
     def __next__(self) -> memoryview:
+        current_stop().check()
         block = self._source.next_block(self.timeout_s)
         if block is None:
             return memoryview(b"")
