@@ -39,7 +39,7 @@ def jitter() -> float:
     """Return a number from 0 to 1 by chance. It is for delays, so random is imported here."""
     import random
 
-    return random.random()  # noqa: S311 - it is no secret
+    return random.random()  # noqa: S311 - it is not a secret
 
 
 class Client:

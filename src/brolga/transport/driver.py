@@ -120,7 +120,7 @@ class Transport:
             return next(step.stream, None)
         if step.delay_s > 0:
             self._pause(step.delay_s)
-        if "logging" not in sys.modules:  # slow to import; who reads the log has done so
+        if "logging" not in sys.modules:  # slow to import; a program with a log has done so
             return perform(self._requests.perform(step))
         with logged(step) as responses:
             responses.append(perform(self._requests.perform(step)))
