@@ -130,7 +130,9 @@ def _connect(
 def _resolve(host: str, port: int) -> Steps[deque[_Address]]:
     """Return the addresses of a host, of both families by turns (RFC 8305, section 4)."""
     try:
-        lookup = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        # Bytes: for a str, Python loads its codec of international names.
+        name = host.encode("ascii")
+        lookup = partial(socket.getaddrinfo, name, port, type=socket.SOCK_STREAM)
         found: list[_Address] = yield BlockingCall(lookup)
     except (OSError, UnicodeError) as error:  # UnicodeError: not a valid name of DNS
         raise ConnectionFailure("connect", "cannot connect", error) from error

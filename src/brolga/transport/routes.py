@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -46,6 +45,8 @@ class Route(NamedTuple):
         """The header that holds the user and the password for the proxy."""
         if self.proxy is None or self.proxy.auth is None:
             return {}
+        from base64 import b64encode
+
         return {"Proxy-Authorization": f"Basic {b64encode(b':'.join(self.proxy.auth)).decode()}"}
 
 

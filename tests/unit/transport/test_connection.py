@@ -606,15 +606,15 @@ class TestReceive:
         assert read_all(stream, receiving) == body
         assert stream.run(receiving.receive_block()) is None
 
-    def test_large_body_comes_in_blocks_of_256_kib(self, stream: Scripted) -> None:
-        """Each of them has a buffer of its own."""
+    def test_large_body_comes_in_slices_of_buffers(self, stream: Scripted) -> None:
+        """A block does not change after it was returned, nor is it longer than the body."""
         receiving = transfer(stream, "GET")
-        stream.comes += [b"HTTP/1.1 200 OK\r\nContent-Length: 600000\r\n\r\n", bytes(600_001)]
+        stream.comes += [b"HTTP/1.1 200 OK\r\nContent-Length: 2500000\r\n\r\n", bytes(2_500_001)]
         stream.run(receiving.run())
         sizes = []
         while (block := stream.run(receiving.receive_block())) is not None:
             sizes.append(len(block))
-        assert sizes == [1 << 18, 1 << 18, 600_000 - (1 << 19)]
+        assert sizes == [1 << 20, 1 << 20, 2_500_000 - (1 << 21)]
         assert stream.comes == [b"\0"]
 
     @pytest.mark.parametrize("error", [b"", ConnectionResetError("reset")], ids=repr)
