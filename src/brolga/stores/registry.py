@@ -22,7 +22,7 @@ from brolga.spec.digest import Digest
 from brolga.spec.value import Value, field
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from brolga.images import Tree
     from brolga.protocol import Access, RegistrySession, Retry, UploadSession, UploadStrategy
@@ -161,32 +161,29 @@ class RegistryStore(Value):
             return descriptor
         return self._upload(blob, session, descriptor)
 
-    def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
-        """Push a manifest under a tag or its digest, and list it as a referrer of its subject.
+    def push_manifest(self, manifest: Manifest | Index, *names: str) -> None:
+        """Push a manifest under tags or its digest, and list it as a referrer of its subject.
 
         A registry names by sha256 what is pushed under a tag, so a manifest with another digest is
-        pushed under that first. Raises ProtocolViolation if the registry does not keep it.
+        pushed under that first, as one with several tags is. Raises ProtocolViolation if the
+        registry does not keep it.
         """
-        run = self.transport.run
         digest = manifest.digest
-        if digest.algorithm != _CANONICAL and name != str(digest):
-            self.push_manifest(manifest, str(digest))
+        tags = [name for name in names if name != str(digest)]
         try:
-            put = protocol.put_manifest(self.access, name, manifest.raw, manifest.media_type)
-            receipt = run(put)
+            is_processed = self._put_manifest(manifest, tags)
         except RegistryError as error:
             if digest.algorithm != _CANONICAL:
-                error.add_note(_algorithm_hint(digest))
+                error.add_note(_algorithm_hint(digest.algorithm))
             raise
-        if name == str(digest) and digest.algorithm != _CANONICAL:
-            self._check_kept("manifest", digest, is_kept=self.find(name) is not None)
-        if manifest.subject is not None and not receipt.subject_processed:
-            run(protocol.add_referrer(self.access, manifest.subject.digest, manifest.as_referrer))
+        if manifest.subject is not None and not is_processed:
+            subject, referrer = manifest.subject.digest, manifest.as_referrer
+            self.transport.run(protocol.add_referrer(self.access, subject, referrer))
 
-    def tag(self, name: str, tag: str) -> Descriptor:
-        """Push the manifest of a tag or digest under another tag; return its descriptor."""
+    def tag(self, name: str, *tags: str) -> Descriptor:
+        """Push the manifest of a tag or digest under other tags; return its descriptor."""
         manifest = self.fetch_manifest(name)
-        self.push_manifest(manifest, tag)
+        self.push_manifest(manifest, *tags)
         return manifest.descriptor
 
     def delete(self, name: str) -> None:
@@ -206,6 +203,22 @@ class RegistryStore(Value):
         self.transport.run(protocol.delete_blob(self.access, digest))
 
     # --- Inside
+
+    def _put_manifest(self, manifest: Manifest | Index, tags: Sequence[str]) -> bool:
+        """Push a manifest under its tags, or its digest; return whether its subject was noted."""
+        run, access, digest = self.transport.run, self.access, manifest.digest
+        document = manifest.raw, manifest.media_type
+        is_processed = False
+        if digest.algorithm != _CANONICAL or len(tags) != 1:
+            result = run(protocol.put_with_tags(access, digest, tags, *document))
+            is_processed, tags = result.subject_processed, result.tags_left
+            if digest.algorithm != _CANONICAL:
+                is_kept = self.find(str(digest)) is not None
+                self._check_kept("manifest", digest, is_kept=is_kept)
+        for tag in tags:
+            result = run(protocol.put_manifest(access, tag, *document))
+            is_processed |= result.subject_processed
+        return is_processed
 
     def _upload(
         self, blob: Blob, session: UploadSession | None = None, known: Descriptor | None = None
@@ -264,7 +277,7 @@ class RegistryStore(Value):
             raise ProtocolViolation(
                 f"{self.repository.registry} took the {what} {digest}, and does not keep it under "
                 "this digest",
-                hint=_algorithm_hint(digest),
+                hint=_algorithm_hint(digest.algorithm),
             )
 
     def _mount(self, blob: Blob, descriptor: Descriptor) -> tuple[bool, UploadSession | None]:
@@ -294,8 +307,8 @@ class RegistryStore(Value):
             raise
 
 
-def _algorithm_hint(digest: Digest) -> str:
-    return f"if the registry does not take {digest.algorithm}, copy to another or to oci:DIR"
+def _algorithm_hint(algorithm: str) -> str:
+    return f"if the registry does not take {algorithm}, copy to another or to oci:DIR"
 
 
 def _reader_again(blob: Blob, stream: BlobStream) -> Callable[[], Iterator[Block]] | None:

@@ -213,12 +213,58 @@ def keeping(*names: str) -> Callable[[Request], Response]:
     return answer
 
 
+def naming(*tags: str, answer: Callable[[Request], Response]) -> Callable[[Request], Response]:
+    """Return a registry that names in OCI-Tag those of `tags` that are parameters."""
+
+    def named(request: Request) -> Response:
+        response = answer(request)
+        header = ", ".join(tag for tag in tags if f"tag={tag}" in request.url)
+        return replace(response, headers={**response.headers, "oci-tag": header})
+
+    return named
+
+
 def test_push_manifest_puts_sha512_digest_before_tag() -> None:
     """A registry names by sha256 what comes under a tag."""
     told = Told(keeping("sha512"))
     remote(told).push_manifest(STRONG, "v1")
     name = f"manifests/{STRONG.digest}"
-    assert told.asked == [f"PUT {name}", f"HEAD {name}", "PUT manifests/v1"]
+    assert told.asked == [f"PUT {name}?tag=v1", f"HEAD {name}", "PUT manifests/v1"]
+
+
+def test_push_manifest_puts_sha512_digest_and_tag_at_once() -> None:
+    """A registry that knows tags as parameters gives the tag the digest of the URL (end-7b)."""
+    told = Told(naming("v1", answer=keeping("sha512")))
+    remote(told).push_manifest(STRONG, "v1")
+    name = f"manifests/{STRONG.digest}"
+    assert told.asked == [f"PUT {name}?tag=v1", f"HEAD {name}"]
+
+
+@pytest.mark.parametrize(
+    ("known", "left"), [((), ("v1", "v2")), (("v1",), ("v2",)), (("v1", "v2"), ())]
+)
+def test_push_manifest_puts_several_tags(known: tuple[str, ...], left: tuple[str, ...]) -> None:
+    """One request sets all of them, or some, or none: the others follow one by one."""
+    told = Told(naming(*known, answer=keeping()))
+    remote(told).push_manifest(DOCUMENT, "v1", "v2")
+    assert told.asked == [
+        f"PUT manifests/{DOCUMENT.digest}?tag=v1&tag=v2",
+        *(f"PUT manifests/{tag}" for tag in left),
+    ]
+
+
+def test_tag_pushes_the_manifest_once() -> None:
+    """The manifest is read once, whatever the number of tags is."""
+
+    def answer(request: Request) -> Response:
+        if request.method == "GET":
+            return Response(200, {"content-type": DOCUMENT.media_type}, DOCUMENT.raw)
+        return Response(201, {"oci-tag": "v2,v3"})
+
+    told = Told(answer)
+    assert remote(told).tag("v1", "v2", "v3") == DOCUMENT.descriptor
+    put = f"PUT manifests/{DOCUMENT.digest}?tag=v2&tag=v3"
+    assert told.asked == ["GET manifests/v1", put]
 
 
 def test_push_manifest_puts_sha256_once() -> None:
