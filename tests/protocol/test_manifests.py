@@ -507,7 +507,7 @@ def test_put_manifest_renews_expired_token() -> None:
         (404, NotFound),
         (413, RegistryError),
         (204, ProtocolViolation),
-        (307, ProtocolViolation),
+        (302, ProtocolViolation),
     ],
 )
 def test_put_manifest_raises_on_refusal(status: int, kind: type[BrolgaError]) -> None:

@@ -41,7 +41,8 @@ else:
             "brolga.protocol.http": "Blocks BodyError Flow Request Response Timeout",
             "brolga.protocol.listing": "ListFlow list_repositories list_tags",
             "brolga.protocol.manifests": (
-                "delete_manifest find_manifest get_manifest head_manifest put_manifest put_with_tags"
+                "delete_manifest find_manifest get_manifest head_manifest put_manifest "
+                "put_with_tags"
             ),
             "brolga.protocol.mount": "mount_blob try_mount",
             "brolga.protocol.referrers": "add_referrer list_referrers remove_referrer",

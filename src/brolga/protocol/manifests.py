@@ -121,7 +121,9 @@ def _describe(access: Access, reference: str, no_head: tuple[int, ...]) -> Flow[
     expected = _parse_digest(reference)
     request = Request("HEAD", access.url(f"manifests/{reference}"), _ACCEPT)
     response = yield from access.send(request)
-    if response.status not in no_head:
+    # A redirected HEAD may be refused because the URL is signed for GET alone.
+    is_refused = response.status in (_NO_HEAD if response.redirected_to else no_head)
+    if not is_refused:
         descriptor = _read_head(request, response, expected)
         if descriptor is not None:
             return descriptor
