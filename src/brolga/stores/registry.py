@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, Final
 
 from brolga import images, protocol, stores
 from brolga.errors import (
+    DigestMismatch,
     InvalidManifest,
     NotComputed,
     ProtocolViolation,
     RegistryError,
     StreamConsumed,
 )
-from brolga.spec.digest import Digest
+from brolga.spec.digest import CANONICAL, Digest
 from brolga.spec.value import Value, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from brolga.images import Tree
-    from brolga.protocol import Access, RegistrySession, Retry, UploadSession, UploadStrategy
+    from brolga.protocol import Access, Flow, RegistrySession, Retry, UploadSession, UploadStrategy
     from brolga.spec.blob import Blob, BlobStream, Block
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.index import Index
@@ -36,8 +37,7 @@ if TYPE_CHECKING:
     from brolga.transport import Transport
 
 
-# What every registry names by (image-spec descriptor.md, Registered algorithms: "MUST implement").
-_CANONICAL: Final = "sha256"
+_REFUSALS: Final = (400, 404, 405)  # to a digest of an algorithm that a registry does not take
 
 
 def _keep_in_memory(*, is_reopenable: bool) -> ReplayBuffer:  # noqa: ARG001 - it is for others
@@ -153,7 +153,7 @@ class RegistryStore(Value):
         if isinstance(blob, images.InMemoryBlob):
             strategy = self.upload_strategy
             flow = protocol.upload_bytes(self.access, blob.data, descriptor, strategy=strategy)
-            return self._verify_kept(self.transport.run(flow))
+            return self._run_upload(flow, descriptor.digest.algorithm)
         is_mounted, session = self._mount(blob, descriptor)
         if is_mounted or (
             session is None and self.transport.run(protocol.has_blob(self.access, descriptor))
@@ -170,12 +170,8 @@ class RegistryStore(Value):
         """
         digest = manifest.digest
         tags = [name for name in names if name != str(digest)]
-        try:
+        with _algorithm_hint_on_error(digest.algorithm):
             is_processed = self._put_manifest(manifest, tags)
-        except RegistryError as error:
-            if digest.algorithm != _CANONICAL:
-                error.add_note(_algorithm_hint(digest.algorithm))
-            raise
         if manifest.subject is not None and not is_processed:
             subject, referrer = manifest.subject.digest, manifest.as_referrer
             self.transport.run(protocol.add_referrer(self.access, subject, referrer))
@@ -209,10 +205,10 @@ class RegistryStore(Value):
         run, access, digest = self.transport.run, self.access, manifest.digest
         document = manifest.raw, manifest.media_type
         is_processed = False
-        if digest.algorithm != _CANONICAL or len(tags) != 1:
+        if digest.algorithm != CANONICAL or len(tags) != 1:
             result = run(protocol.put_with_tags(access, digest, tags, *document))
             is_processed, tags = result.subject_processed, result.tags_left
-            if digest.algorithm != _CANONICAL:
+            if digest.algorithm != CANONICAL:
                 is_kept = self.find(str(digest)) is not None
                 self._check_kept("manifest", digest, is_kept=is_kept)
         for tag in tags:
@@ -224,8 +220,10 @@ class RegistryStore(Value):
         self, blob: Blob, session: UploadSession | None = None, known: Descriptor | None = None
     ) -> Descriptor:
         """Upload a blob, into `session` if it is given. `known` is its descriptor, if known."""
+        from brolga.spec.blob import digest_algorithm
         from brolga.stream.replay import ReplayableBody
 
+        algorithm = digest_algorithm(blob)
         with self._cancel_on_error(session):
             stream = self._open(blob)
         with stream:
@@ -241,8 +239,9 @@ class RegistryStore(Value):
                     session=session,
                     strategy=self.upload_strategy,
                     retry=self.retry,
+                    algorithm=algorithm,
                 )
-                descriptor = self._verify_kept(self.transport.run(flow))
+                descriptor = self._run_upload(flow, algorithm)
         if not isinstance(blob, images.StoredBlob):
             self.pushed_blobs[self.repository.registry, descriptor.digest] = self.repository
         return descriptor
@@ -265,12 +264,14 @@ class RegistryStore(Value):
             raise
         return stream
 
-    def _verify_kept(self, described: Descriptor) -> Descriptor:
-        """Return the descriptor of a pushed blob. Raises ProtocolViolation if it is not kept."""
-        if described.digest.algorithm != _CANONICAL:
-            is_kept = self.transport.run(protocol.has_blob(self.access, described))
-            self._check_kept("blob", described.digest, is_kept=is_kept)
-        return described
+    def _run_upload(self, flow: Flow[Descriptor], algorithm: str) -> Descriptor:
+        """Upload a blob; return its descriptor. Raises ProtocolViolation if it is not kept."""
+        with _algorithm_hint_on_error(algorithm):
+            descriptor = self.transport.run(flow)
+        if algorithm != CANONICAL:
+            is_kept = self.transport.run(protocol.has_blob(self.access, descriptor))
+            self._check_kept("blob", descriptor.digest, is_kept=is_kept)
+        return descriptor
 
     def _check_kept(self, what: str, digest: Digest, *, is_kept: bool) -> None:
         if not is_kept:
@@ -308,7 +309,20 @@ class RegistryStore(Value):
 
 
 def _algorithm_hint(algorithm: str) -> str:
-    return f"if the registry does not take {algorithm}, copy to another or to oci:DIR"
+    return f"if the registry does not take {algorithm}, use another registry or oci:DIR"
+
+
+@contextmanager
+def _algorithm_hint_on_error(algorithm: str) -> Iterator[None]:
+    """Add a hint to a registry's refusal, if not every registry takes the algorithm."""
+    try:
+        yield
+    except (RegistryError, DigestMismatch) as error:
+        refusal = error if isinstance(error, RegistryError) else error.__cause__
+        is_refusal = isinstance(refusal, RegistryError) and refusal.status in _REFUSALS
+        if is_refusal and algorithm != CANONICAL:
+            error.add_note(_algorithm_hint(algorithm))
+        raise
 
 
 def _reader_again(blob: Blob, stream: BlobStream) -> Callable[[], Iterator[Block]] | None:

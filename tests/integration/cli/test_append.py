@@ -186,6 +186,23 @@ def test_append_removes_annotations_of_base_about_its_base(
     assert read(name).annotations == {"org.opencontainers.image.base.digest": digest}
 
 
+def test_append_by_sha512(
+    brolga: Brolga, registry: EmbeddedRegistry, first: str, second: str, tmp_path: Path
+) -> None:
+    """The new layers alone have such digests, in an archive too; the image can be read."""
+    name = f"{registry.address}/x:v1"
+    assert brolga("append", "-f", first, "-t", name).code == 0
+    for target in (f"{registry.address}/x:v2", f"oci-archive:{tmp_path}/a.tar:v2"):
+        flags = ("--digest-algorithm", "sha512", "--spool")
+        outcome = brolga("append", "-b", name, "-f", second, "-t", target, *flags)
+        assert (outcome.code, outcome.err) == (0, "")
+        with Client() as client:
+            image = client.image(target)
+            layers = image.manifest.layers
+            assert [layer.digest.algorithm for layer in layers] == ["sha256", "sha512"]
+        assert brolga("validate", "--remote", target).code == 0
+
+
 def test_append_splits_sources_at_commas(
     brolga: Brolga, registry: EmbeddedRegistry, first: str, second: str
 ) -> None:

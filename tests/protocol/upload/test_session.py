@@ -64,6 +64,15 @@ def test_open_session_returns_the_location() -> None:
     assert play(open_session(make_access(), 2.0), (with_delay(POST, 2.0), ACCEPTED)) == (at(), 0)
 
 
+def test_open_session_names_the_algorithm() -> None:
+    """The POST SHOULD have the parameter for any algorithm but sha256 (end-4c)."""
+    strong = Request("POST", f"{UPLOADS}?digest-algorithm=sha512", body=b"")
+    flow = open_session(make_access(), algorithm="sha512")
+    assert play(flow, (strong, ACCEPTED)) == (at(), 0)
+    flow = open_session(make_access(), algorithm="sha256")
+    assert play(flow, (POST, ACCEPTED)) == (at(), 0)
+
+
 @pytest.mark.parametrize(
     ("text", "size"),
     [("5242880", 5 << 20), (str(32 << 20), 32 << 20), (str(33 << 20), 0), ("-1", 0), ("1.5", 0)],

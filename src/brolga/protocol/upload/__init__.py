@@ -14,6 +14,7 @@ from brolga.protocol.upload.flow import Upload
 from brolga.protocol.upload.known_registries import UploadStrategy
 from brolga.protocol.upload.machine import Event, Idle, State, advance
 from brolga.protocol.upload.session import UploadSession, post_blob
+from brolga.spec.digest import CANONICAL
 from brolga.spec.value import replace
 
 if TYPE_CHECKING:
@@ -33,12 +34,13 @@ def upload_stream(  # noqa: PLR0913 - what goes where, and how
     session: UploadSession | None = None,
     strategy: UploadStrategy | None = None,
     retry: Retry | None = None,
+    algorithm: str = CANONICAL,
 ) -> Flow[Descriptor]:
     """Upload a stream as a blob (distribution-spec, Pushing blobs).
 
     `finalize` returns the blob's descriptor. It is called after the last byte of the body was read,
     and must raise an error if the stream did not end cleanly. `descriptor` is the same, if it is
-    known before. `session` is one that is open already.
+    known before. `session` is one that is open already; `algorithm` is that of the digest.
 
     Raises UploadInterrupted if the bytes did not all arrive, StreamNotReplayable if bytes that have
     to be sent again are gone, RegistryError if the registry refused, DigestMismatch if it stored
@@ -47,8 +49,12 @@ def upload_stream(  # noqa: PLR0913 - what goes where, and how
     state: State = Idle(strategy=strategy or UploadStrategy())
     if session is not None:
         state = advance(state, Event.OPENED, session=session)
+    if descriptor is not None:
+        algorithm = descriptor.digest.algorithm
     retry = retry or access.registry.retry
-    upload = Upload(access, body, finalize, state, descriptor=descriptor, retry=retry)
+    upload = Upload(
+        access, body, finalize, state, descriptor=descriptor, retry=retry, algorithm=algorithm
+    )
     cause: BaseException
     try:
         return (yield from upload.run())

@@ -64,6 +64,7 @@ from brolga.protocol.upload.session import (
     verify_stored,
 )
 from brolga.protocol.urls import redact
+from brolga.spec.digest import CANONICAL
 from brolga.spec.value import replace
 
 if TYPE_CHECKING:
@@ -98,12 +99,14 @@ class Upload:
         *,
         descriptor: Descriptor | None,
         retry: Retry,
+        algorithm: str = CANONICAL,
     ) -> None:
         self.access = access
         self.body = body
         self.finalize = finalize
         self.descriptor = descriptor
         self.retry = retry
+        self.algorithm = algorithm
         self.state = state
         clock = access.registry.clock
         self.budget = RetryBudget(retry, clock)
@@ -165,7 +168,8 @@ class Upload:
             yield from cancel(self.access, session)
 
     def _open(self, state: Active) -> Flow[None]:
-        session, min_chunk_size = yield from open_session(self.access, self.budget.take_delay_s())
+        delay_s = self.budget.take_delay_s()
+        session, min_chunk_size = yield from open_session(self.access, delay_s, self.algorithm)
         strategy = state.strategy.with_min_chunk(min_chunk_size)
         self._advance(Event.OPENED, session=session, strategy=strategy)
 

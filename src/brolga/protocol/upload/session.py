@@ -18,6 +18,7 @@ from brolga.protocol.http import Blocks, BodyError, Flow, Request, Response, Tim
 from brolga.protocol.responses import confirms_blob, content_digest, location, raise_for_status
 from brolga.protocol.retry import TRANSIENT_STATUSES, is_transient
 from brolga.protocol.urls import hostname, with_digest
+from brolga.spec.digest import CANONICAL
 from brolga.spec.value import replace
 
 if TYPE_CHECKING:
@@ -62,9 +63,17 @@ def session_at(request: Request, response: Response, acknowledged: int = 0) -> U
     return UploadSession(location(request, response), acknowledged, named_by)
 
 
-def open_session(access: Access, delay_s: float = 0.0) -> Flow[tuple[UploadSession, int]]:
-    """Open a session (end-4a); return it and the registry's OCI-Chunk-Min-Length in bytes, or 0."""
-    request = Request("POST", access.url("blobs/uploads/"), body=b"", delay_s=delay_s)
+def open_session(
+    access: Access, delay_s: float = 0.0, algorithm: str = CANONICAL
+) -> Flow[tuple[UploadSession, int]]:
+    """Open a session (end-4a); return it and the registry's OCI-Chunk-Min-Length in bytes, or 0.
+
+    "When pushing a blob with a digest algorithm other than `sha256`, the post request SHOULD
+    include the `digest-algorithm` parameter" (end-4c; opencontainers/distribution-spec#543, commit
+    dc18cea).
+    """
+    query = "" if algorithm == CANONICAL else f"?digest-algorithm={algorithm}"
+    request = Request("POST", access.url(f"blobs/uploads/{query}"), body=b"", delay_s=delay_s)
     response = yield from send_post(access, request)
     raise_for_status(request, response, HTTPStatus.ACCEPTED)
     wish = re.fullmatch(_MIN_CHUNK, response.headers.get("oci-chunk-min-length", ""))
