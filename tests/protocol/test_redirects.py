@@ -302,7 +302,7 @@ def test_location_is_resolved_against_redirected_request() -> None:
     """A session that another host opens is at that host, and what that host names is its word."""
     moved = from_redirect(replace(POST, url="https://uploads.example/v2/app/"))
     opened = Response(202, {"location": "session?x"})
-    session, _ = play(open_session(make_access()), (POST, to(moved.url)), (moved, opened))
+    session = play(open_session(make_access()), (POST, to(moved.url)), (moved, opened))
     at_host = "https://uploads.example/v2/app/session?x"
     assert session == UploadSession(at_host, redirected_from="uploads.example")
     response = Response(202, {"location": "https://third.example/s"})

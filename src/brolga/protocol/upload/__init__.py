@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from brolga.errors import BrolgaError
+from brolga.errors import BrolgaError, RegistryError
 from brolga.protocol.http import BodyError, Flow
 from brolga.protocol.retry import Retry, is_transient
 from brolga.protocol.upload.flow import Upload
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from brolga.protocol.auth import Access
     from brolga.protocol.upload.body import Body
     from brolga.spec.descriptor import Descriptor
+
+_TOO_LARGE: Final = 413  # for one request: a session may take the bytes in chunks
 
 
 def upload_stream(  # noqa: PLR0913 - what goes where, and how
@@ -46,9 +48,11 @@ def upload_stream(  # noqa: PLR0913 - what goes where, and how
     to be sent again are gone, RegistryError if the registry refused, DigestMismatch if it stored
     other bytes, and whatever the body or `finalize` raises.
     """
-    state: State = Idle(strategy=strategy or UploadStrategy())
+    strategy = strategy or UploadStrategy()
+    state: State = Idle(strategy=strategy)
     if session is not None:
-        state = advance(state, Event.OPENED, session=session)
+        strategy = strategy.with_chunk_limits(*session.limits)
+        state = advance(state, Event.OPENED, session=session, strategy=strategy)
     if descriptor is not None:
         algorithm = descriptor.digest.algorithm
     retry = retry or access.registry.retry
@@ -94,7 +98,8 @@ def upload_bytes(
         try:
             session = yield from post_blob(access, data, descriptor.digest)
         except BrolgaError as error:
-            if not is_transient(error):
+            is_too_large = isinstance(error, RegistryError) and error.status == _TOO_LARGE
+            if not is_too_large and not is_transient(error):
                 raise
         else:
             if session is None:

@@ -169,8 +169,8 @@ class Upload:
 
     def _open(self, state: Active) -> Flow[None]:
         delay_s = self.budget.take_delay_s()
-        session, min_chunk_size = yield from open_session(self.access, delay_s, self.algorithm)
-        strategy = state.strategy.with_min_chunk(min_chunk_size)
+        session = yield from open_session(self.access, delay_s, self.algorithm)
+        strategy = state.strategy.with_chunk_limits(*session.limits)
         self._advance(Event.OPENED, session=session, strategy=strategy)
 
     def _send(self, state: Open) -> Flow[None]:

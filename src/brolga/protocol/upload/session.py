@@ -36,7 +36,18 @@ _OCTETS: Final = "application/octet-stream"
 _RANGE: Final = r"(?:bytes=)?0-(-?[0-9]{1,19})"
 # A chunk is held in memory, and a registry does not choose how much: a larger wish is ignored.
 _MAX_CHUNK: Final = 32 << 20  # bytes
-_MIN_CHUNK: Final = r"[0-9]{1,8}"
+_SIZE: Final = r"[0-9]{1,18}"
+
+
+class ChunkLimits(NamedTuple):
+    """The sizes in bytes that a registry wants of a chunk; 0 if it sets none.
+
+    OCI-Chunk-Min-Length is of the distribution-spec; OCI-Chunk-Max-Length is proposed for it
+    (opencontainers/distribution-spec#485).
+    """
+
+    smallest: int = 0
+    largest: int = 0
 
 
 class UploadSession(NamedTuple):
@@ -48,6 +59,7 @@ class UploadSession(NamedTuple):
     url: str
     acknowledged: int = 0
     redirected_from: str = ""
+    limits: ChunkLimits = ChunkLimits()
 
     def request(
         self, method: str, headers: Mapping[str, str], body: bytes | Blocks | None = None
@@ -60,13 +72,14 @@ class UploadSession(NamedTuple):
 def session_at(request: Request, response: Response, acknowledged: int = 0) -> UploadSession:
     """Return the session at the Location of a response."""
     named_by = hostname(response.redirected_to) or request.redirected_from
-    return UploadSession(location(request, response), acknowledged, named_by)
+    limits = _read_limits(response)
+    return UploadSession(location(request, response), acknowledged, named_by, limits)
 
 
 def open_session(
     access: Access, delay_s: float = 0.0, algorithm: str = CANONICAL
-) -> Flow[tuple[UploadSession, int]]:
-    """Open a session (end-4a); return it and the registry's OCI-Chunk-Min-Length in bytes, or 0.
+) -> Flow[UploadSession]:
+    """Open a session (end-4a).
 
     "When pushing a blob with a digest algorithm other than `sha256`, the post request SHOULD
     include the `digest-algorithm` parameter" (end-4c; opencontainers/distribution-spec#543, commit
@@ -76,9 +89,7 @@ def open_session(
     request = Request("POST", access.url(f"blobs/uploads/{query}"), body=b"", delay_s=delay_s)
     response = yield from send_post(access, request)
     raise_for_status(request, response, HTTPStatus.ACCEPTED)
-    wish = re.fullmatch(_MIN_CHUNK, response.headers.get("oci-chunk-min-length", ""))
-    smallest = int(wish[0]) if wish else 0
-    return session_at(request, response), smallest if smallest <= _MAX_CHUNK else 0
+    return session_at(request, response)
 
 
 def post_blob(access: Access, data: bytes, digest: Digest) -> Flow[UploadSession | None]:
@@ -200,6 +211,12 @@ def cancel(access: Access, session: UploadSession) -> Flow[None]:
         yield from access.send(request, retry=False)
     except Exception:  # noqa: BLE001 - the error that led here is the one to raise
         return
+
+
+def _read_limits(response: Response) -> ChunkLimits:
+    headers = (response.headers.get(f"oci-chunk-{kind}-length", "") for kind in ("min", "max"))
+    smallest, largest = (int(text) if re.fullmatch(_SIZE, text) else 0 for text in headers)
+    return ChunkLimits(smallest if smallest <= _MAX_CHUNK else 0, largest)
 
 
 def _content_range(session: UploadSession, size: int) -> str:
