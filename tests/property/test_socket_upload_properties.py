@@ -444,6 +444,15 @@ def test_upload_survives_transient_faults_if_bytes_can_be_replayed(
 # --- Former failures
 
 FORMER_FAILURES = {
+    "a redirect of a stream whose bytes were kept": Plan(
+        profile="distribution-3",
+        faults=(Redirect(at=1, stored=None),),
+        size=1,
+        block=777,
+        window=None,
+        known=True,
+        attempts=40,
+    ),
     "a PUT answered 503 that did its work": Plan(
         faults=(Answer(on="PUT upload", times=None, at=None, stored=None, status=503),),
         size=1,

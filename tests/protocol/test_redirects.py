@@ -21,6 +21,7 @@ from tests.protocol.driver import (
     SECOND,
     USER,
     KnownBody,
+    Step,
     delete,
     from_redirect,
     make_access,
@@ -36,15 +37,18 @@ from tests.protocol.upload.conversation import (
     BODY,
     CREATED,
     CUT,
+    MISMATCH,
     NEXT,
     chunk,
     located,
     put_whole,
     query,
+    restart,
     upload,
 )
 
 from brolga.errors import (
+    DigestMismatch,
     ProtocolViolation,
     RegistryError,
     StreamNotReplayable,
@@ -330,6 +334,28 @@ def test_upload_sends_redirected_stream_again(sent: int) -> None:
         (patch(BODY), replace(to("https://uploads.example/s?x"), sent=sent, complete=sent == 4)),
         (away, Response(202, sent=4)),
         (put(FIRST), CREATED),
+    )
+
+
+@pytest.mark.parametrize(("sent", "is_doubted"), [(4, True), (0, False)])
+def test_upload_restarts_if_redirected_bytes_were_kept(sent: int, is_doubted: bool) -> None:
+    """They are in the session twice: the registry's comparison of the digest finds it."""
+    again = patch(BODY, SECOND)
+    steps: list[Step] = [
+        (POST, ACCEPTED),
+        (patch(BODY), replace(to(SECOND), sent=sent)),
+        (again, NEXT),
+        (put(), MISMATCH),
+    ]
+    if not is_doubted:
+        steps.append((delete(SECOND), Response(204)))
+        play(upload(KnownBody(BODY)), *steps, error=DigestMismatch)
+        return
+    play(
+        upload(KnownBody(BODY)),
+        *steps,
+        (delete(SECOND), Response(204)),
+        *restart(),
     )
 
 

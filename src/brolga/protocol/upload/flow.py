@@ -338,7 +338,11 @@ class Upload:
         check_replayable(self.body, state.acknowledged, redirected.error)
         if len(state.redirects) == MAX_REDIRECTS:
             raise too_many_redirects(self.access.registry.base)
-        changes: dict[str, object] = {"redirects": (*state.redirects, redirected.url)}
+        # If bytes were kept all the same, the digest will differ: a new session follows then.
+        changes: dict[str, object] = {
+            "redirects": (*state.redirects, redirected.url),
+            "resumed": state.resumed or redirected.error.sent > state.acknowledged,
+        }
         if isinstance(state, Committing):
             changes["put"] = replace(state.put, body=self.body.blocks(0))
         self._advance(Event.MOVED, **changes)
