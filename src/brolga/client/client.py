@@ -301,9 +301,16 @@ class Client:
         target: ImageRef | str,
         change: Callable[[Image], Image],
         platform: Platform | None = None,
+        *,
+        tags: Iterable[str] = (),
     ) -> ImageRef:
-        """Push what `change` returns for an image, or for that of an index for `platform`."""
-        return self.copy(source, target, change=lambda tree: change(_image_of(tree, platform)))
+        """Push what `change` returns for an image, or for that of an index for `platform`.
+
+        `tags` are as in `push`.
+        """
+        return self.copy(
+            source, target, tags=tags, change=lambda tree: change(_image_of(tree, platform))
+        )
 
     def copy_all(  # noqa: PLR0913 - as `copy`, and which tags
         self,

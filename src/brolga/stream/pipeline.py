@@ -119,7 +119,7 @@ def one_pass(
 ) -> Generator[Block, None, PassResult]:
     """Yield the compressed stream; return its results at the clean end of the source.
 
-    `algorithm` is that of the digest. The DiffID is by sha256 (image-spec config.md).
+    `algorithm` is that of the digest. The DiffID is by sha256, as readers expect.
     An empty block is a heartbeat: nothing came for a while. Source and pools are closed at the end
     or on an error; if that is interrupted, they can be closed again.
     """

@@ -158,6 +158,8 @@ def test_push_and_copy_write_several_tags(client: Client, place: str, tmp_path: 
     client.copy(place, home, tags=["v4"])
     client.tag(f"{home}:v4", "v5", "v6")
     assert client.tags(home) == ["v1", "v2", "v3", "v4", "v5", "v6"]
+    client.push_mutated(place, f"{home}:v7", lambda image: image, tags=["v8"])
+    assert client.tags(home)[-2:] == ["v7", "v8"]
 
 
 def test_push_rejects_several_tags_of_an_archive(
