@@ -6,6 +6,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import pytest
 from tests.faults.conftest import NAME, Raw, arm, session_bytes
 from tests.images import digest_of
 
@@ -15,6 +16,7 @@ from brolga.testing.faults import (
     Cut,
     DropAnswer,
     FaultPlan,
+    Redirect,
     Slow,
     Stall,
     TooMany,
@@ -121,3 +123,22 @@ def test_raw_reports_status_zero_without_answer() -> None:
             connection, _ = silent.accept()
             connection.close()
             assert pending.result().status == 0
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_redirect_leads_to_the_same_url(
+    brolga_registry: BrolgaRegistry, raw: Raw, status: int
+) -> None:
+    """The registry keeps nothing of the body; the next request is the registry's own."""
+    location = raw.start("?x=1")
+    arm(
+        brolga_registry,
+        Redirect(status=status, at=2),
+        Redirect(on="POST upload", status=status),
+    )
+    reply = raw.patch(location, DATA)
+    assert (reply.status, raw.resolve(location, reply)) == (status, location)
+    assert raw.patch(location, DATA).status == 202
+    reply = raw("POST", "blobs/uploads/?x=1")
+    assert reply.headers["Location"].endswith("/blobs/uploads/?x=1")
+    assert brolga_registry.pending == ()

@@ -30,6 +30,7 @@ from brolga.testing.faults import (
     Answer,
     Cut,
     FaultPlan,
+    Redirect,
     Stall,
     TooMany,
 )
@@ -59,8 +60,13 @@ REPORTED: dict[str, tuple[tuple[Fault, ...], type[BrolgaError]]] = {
     "403 in the middle": ((Answer(status=403, code="DENIED", at=MIDDLE),), RegistryError),
     "500 for ever": ((Answer(status=500, at=MIDDLE, times=None),), RegistryError),
     "429 for ever": ((TooMany(after_s=0, times=None),), RateLimited),
-    "a redirect of the body": (
-        (Answer(status=307, at=MIDDLE, headers=(("Location", "/v2/elsewhere"),)),),
+    "a redirect that turns a PATCH into a GET": (
+        (Answer(status=303, at=MIDDLE, headers=(("Location", "/v2/elsewhere"),)),),
+        ProtocolViolation,
+    ),
+    "redirects for ever": ((Redirect(at=MIDDLE, times=None),), ProtocolViolation),
+    "redirects of a POST for ever": (
+        (Redirect(on="POST upload", times=None),),
         ProtocolViolation,
     ),
     "another digest": (

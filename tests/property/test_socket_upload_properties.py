@@ -35,6 +35,7 @@ from brolga.testing.faults import (
     FrozenRange,
     MissingRange,
     OtherLocation,
+    Redirect,
     Resend,
     ShiftedRange,
     Slow,
@@ -333,6 +334,12 @@ def transient_faults(
         st.builds(lambda end, **o: Answer(**end, **o), work, status=statuses, **counts),
         st.builds(TooMany, after_s=st.just(0), as_date=st.booleans(), **counts),
         st.builds(Resend, nth=counts["nth"], times=counts["times"]),
+        st.builds(
+            lambda end, **o: Redirect(**end, **o),
+            _cut_points(size),
+            status=st.sampled_from([307, 308]),
+            **counts,
+        ),
         _header_faults(size),
     )
     return st.integers(0, len(drawn) - 1).flatmap(drawn.__getitem__)
@@ -437,6 +444,15 @@ def test_upload_survives_transient_faults_if_bytes_can_be_replayed(
 # --- Former failures
 
 FORMER_FAILURES = {
+    "a redirect of a stream whose bytes were kept": Plan(
+        profile="distribution-3",
+        faults=(Redirect(at=1, stored=None),),
+        size=1,
+        block=777,
+        window=None,
+        known=True,
+        attempts=40,
+    ),
     "a PUT answered 503 that did its work": Plan(
         faults=(Answer(on="PUT upload", times=None, at=None, stored=None, status=503),),
         size=1,

@@ -36,6 +36,7 @@ from brolga.protocol import (
     get_manifest,
     head_manifest,
     put_manifest,
+    put_with_tags,
 )
 from brolga.protocol.manifests import FetchedManifest, PutResult
 from brolga.spec.descriptor import Descriptor
@@ -506,7 +507,7 @@ def test_put_manifest_renews_expired_token() -> None:
         (404, NotFound),
         (413, RegistryError),
         (204, ProtocolViolation),
-        (307, ProtocolViolation),
+        (302, ProtocolViolation),
     ],
 )
 def test_put_manifest_raises_on_refusal(status: int, kind: type[BrolgaError]) -> None:
@@ -521,6 +522,94 @@ def test_put_manifest_raises_on_refusal(status: int, kind: type[BrolgaError]) ->
 def test_put_manifest_rejects_unknown_algorithm(reference: str) -> None:
     """The digest of the bytes could not be computed here."""
     play(put_manifest(make_access(), reference, RAW, OCI_MANIFEST), error=InvalidDigest)
+
+
+# --- PUT with tags as parameters
+
+
+def put_tags(*tags: str, digest: Digest = DIGEST) -> Request:
+    """Return the PUT request of a manifest by digest, with tags as parameters."""
+    return put(f"{digest}?{'&'.join(f'tag={tag}' for tag in tags)}")
+
+
+MANY = tuple(f"v{number}" for number in range(12))
+
+
+@pytest.mark.parametrize(
+    ("header", "left"),
+    [
+        ({"oci-tag": "1.2.3, 1.2, latest"}, ()),
+        ({"oci-tag": "latest,1.2,1.2.3, other"}, ()),
+        ({"oci-tag": "1.2"}, ("1.2.3", "latest")),
+        ({"oci-tag": ""}, ("1.2.3", "1.2", "latest")),
+        ({}, ("1.2.3", "1.2", "latest")),
+    ],
+)
+def test_put_with_tags_returns_tags_that_the_registry_did_not_set(
+    header: dict[str, str], left: tuple[str, ...]
+) -> None:
+    """It "MUST include an `OCI-Tag` response header [...] for each accepted tag"."""
+    tags = ("1.2.3", "1.2", "latest", "1.2")
+    flow = put_with_tags(make_access(), DIGEST, tags, RAW, OCI_MANIFEST)
+    step = put_tags("1.2.3", "1.2", "latest"), Response(201, header)
+    assert play(flow, step) == PutResult(DIGEST, subject_processed=False, tags_left=left)
+
+
+def test_put_with_tags_sends_ten_tags_with_each_request() -> None:
+    """A registry SHOULD support 10 tags, and may refuse more."""
+    flow = put_with_tags(make_access(), DIGEST, MANY, RAW, OCI_MANIFEST)
+    first = Response(201, {"oci-tag": ",".join(MANY[:10]), "oci-subject": "x"})
+    second = Response(201, {"oci-tag": "v11"})
+    steps = (put_tags(*MANY[:10]), first), (put_tags("v10", "v11"), second)
+    assert play(flow, *steps) == PutResult(DIGEST, subject_processed=True, tags_left=("v10",))
+    flow = put_with_tags(make_access(), DIGEST, MANY, RAW, OCI_MANIFEST)
+    unknown = put_tags(*MANY[:10]), Response(201)
+    assert play(flow, unknown) == PutResult(DIGEST, subject_processed=False, tags_left=MANY)
+
+
+def test_put_with_tags_without_tags_puts_digest() -> None:
+    """There is no query, and no tag is left."""
+    flow = put_with_tags(make_access(), DIGEST_512, (), RAW, OCI_MANIFEST)
+    step = put(DIGEST_512), Response(201)
+    assert play(flow, step) == PutResult(DIGEST_512, subject_processed=False)
+    flow = put_with_tags(make_access(), DIGEST, (), RAW, OCI_MANIFEST)
+    play(flow, (put(DIGEST), Response(400)), error=RegistryError)
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 414, 431])
+def test_put_with_tags_leaves_all_tags_if_parameters_are_refused(status: int) -> None:
+    """414 and 431 are for too many tags; a registry without end-7b may not take a query."""
+    flow = put_with_tags(make_access(), DIGEST, ["a", "b"], RAW, OCI_MANIFEST)
+    result = play(flow, (put_tags("a", "b"), Response(status)))
+    assert result == PutResult(DIGEST, subject_processed=False, tags_left=("a", "b"))
+
+
+@pytest.mark.parametrize("status", [401, 403, 413, 500])
+def test_put_with_tags_raises_on_other_refusal(status: int) -> None:
+    """A second request would be refused like the first."""
+    flow = put_with_tags(make_access(), DIGEST, ["a", "b"], RAW, OCI_MANIFEST)
+    play(flow, (put_tags("a", "b"), Response(status)), error=RegistryError)
+
+
+def test_put_with_tags_raises_on_other_digest() -> None:
+    """The registry's own word is that it has other bytes."""
+    flow = put_with_tags(make_access(), DIGEST, ["a", "b"], RAW, OCI_MANIFEST)
+    play(flow, (put_tags("a", "b"), Response(201, named(OTHER))), error=DigestMismatch)
+
+
+@pytest.mark.parametrize("status", [400, 403, 405, 409, 412])
+def test_put_with_tags_finds_immutable_tags_after_lost_response(status: int) -> None:
+    """The first PUT set the tags, its response was lost, and the tags are immutable by now."""
+    access, request = make_access(retry=Retry(attempts=2)), put_tags("a", "b")
+    flow = put_with_tags(access, DIGEST, ["a", "b"], RAW, OCI_MANIFEST)
+    result = play(
+        flow,
+        (request, CUT),
+        (with_delay(request, 0.5), Response(status)),
+        (head("a"), Response(200, TYPE | LENGTH | named(DIGEST))),
+        (head("b"), Response(404)),
+    )
+    assert result == PutResult(DIGEST, subject_processed=False, tags_left=("b",))
 
 
 # --- DELETE

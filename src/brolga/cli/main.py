@@ -31,7 +31,7 @@ _VERBS: Final[dict[str, _Entry]] = {
     "copy": _Entry("Images", "Copy an image from SRC to DST, keeping its digest.", ("cp",)),
     "push": _Entry("Images", "Push an image from this machine: a layout or an archive."),
     "pull": _Entry("Images", "Write images to an archive or a layout."),
-    "tag": _Entry("Images", "Give an image or index another tag."),
+    "tag": _Entry("Images", "Give an image or index other tags."),
     "delete": _Entry("Images", "Delete an image or index, or a tag."),
     "mutate": _Entry("Images", "Change labels, environment, command and more of an image."),
     "rebase": _Entry("Images", "Put an image on a new base, without building it again."),

@@ -57,6 +57,7 @@ class LayerOptions(Value, kw_only=True):
     compression: str
     media_type: str | None = None
     threads: int | None = None
+    digest_algorithm: str = "sha256"
     progress: str = "none"
 
 
@@ -209,6 +210,13 @@ layer = _group(
         type=click.IntRange(1),
         metavar="N",
         help="How many threads compress; default: one per core, at most 5.",
+    ),
+    click.option(
+        "--digest-algorithm",
+        type=click.Choice(["sha256", "sha512"]),
+        default="sha256",
+        show_default=True,
+        help="The algorithm of the layer's digest; not every registry takes sha512.",
     ),
     click.option(
         "--progress",

@@ -74,7 +74,13 @@ def _layer(source: Source, layer_opts: LayerOptions, tar: bool | None) -> Stream
     try:
         compression, level = parse_compression(layer_opts.compression)
         return StreamLayer(
-            source, compression, level, layer_opts.media_type, threads=layer_opts.threads, tar=tar
+            source,
+            compression,
+            level,
+            layer_opts.media_type,
+            threads=layer_opts.threads,
+            tar=tar,
+            digest_algorithm=layer_opts.digest_algorithm,
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error

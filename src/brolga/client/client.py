@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from brolga import images, protocol, stores
 from brolga.client.opener import StoreOpener
 from brolga.client.registries import Registries, TransportOptions, UploadOptions
-from brolga.errors import InvalidManifest, InvalidReference, excerpt
+from brolga.errors import InvalidManifest, InvalidReference
 from brolga.spec.mediatypes import UNKNOWN_ARTIFACT
 from brolga.spec.reference import Reference, Repository
 from brolga.spec.value import as_dict
@@ -205,27 +205,29 @@ class Client:
         place: ImageRef | Repository | str,
         tree: Tree,
         *,
+        tags: Iterable[str] = (),
         verify_existing: bool = False,
         expected: Digest | None = None,
     ) -> ImageRef:
         """Push an image or an index, in one pass over its streams; return its name by digest.
 
-        It is pushed to a `Repository` by its digest alone. A blob that is there already is not
-        sent, one of another repository of the same registry is mounted. The manifest is the last:
-        if anything fails before, the name stands for what it did.
+        It is pushed to a `Repository` by its digest alone; `tags` are more tags in the same
+        repository or layout. A blob that is there already is not sent, one of another repository of
+        the same registry is mounted. The manifest is the last: if anything fails before, the name
+        stands for what it did.
 
         With `verify_existing`, each blob is checked below a manifest that is there, and what a
-        registry has lost is sent again. `expected` is what the tag must stand for until the end:
-        else TagConflict is raised.
+        registry has lost is sent again. `expected` is what the place's tag must stand for until the
+        end: else TagConflict is raised.
         """
         from brolga.stores.push import push
 
         place = location.parse_image_ref(place)
-        tag = location.tag_to_write(place)
+        names = location.tags_to_write(place, tags)
         location.check_digest(place, tree)
         with self._stores.open_target(place, tree.mount_sources) as store:
             jobs, verify = self._uploads.jobs, verify_existing
-            pushed = push(store, tree, tag, jobs=jobs, verify_existing=verify, expected=expected)
+            pushed = push(store, tree, *names, jobs=jobs, verify_existing=verify, expected=expected)
         return location.with_digest(place, pushed.digest)
 
     def push_stream(
@@ -265,6 +267,7 @@ class Client:
         source: ImageRef | OnePassStore | str,
         target: ImageRef | Repository | str,
         *,
+        tags: Iterable[str] = (),
         platform: Platform | None = None,
         referrers: bool = False,
         verify_existing: bool = False,
@@ -275,8 +278,9 @@ class Client:
         Blobs go from store to store in blocks, verified, and touch no other disk. Uncompressed
         layers of a docker archive are compressed, unless the target is another one. With
         `platform`, only that image of an index is copied; with `referrers`, what refers to it as
-        well. `change` returns another tree, which is pushed instead. `verify_existing` is as in
-        `push`. `source` may be an archive that is read once (`stores.archive.ArchiveStream`).
+        well. `change` returns another tree, which is pushed instead. `tags` and `verify_existing`
+        are as in `push`. `source` may be an archive that is read once
+        (`stores.archive.ArchiveStream`).
         """
         target = location.parse_image_ref(target)
         name = ""
@@ -289,9 +293,9 @@ class Client:
             location.check_digest(target, tree)
             return tree
 
-        tag = location.tag_to_write(target)
+        names = location.tags_to_write(target, tags)
         copier = self._copier(source, target, platform, referrers, verify_existing)
-        return location.with_digest(target, copier.copy(name, tag, prepare).digest)
+        return location.with_digest(target, copier.copy(name, names, prepare).digest)
 
     def push_mutated(
         self,
@@ -299,9 +303,16 @@ class Client:
         target: ImageRef | str,
         change: Callable[[Image], Image],
         platform: Platform | None = None,
+        *,
+        tags: Iterable[str] = (),
     ) -> ImageRef:
-        """Push what `change` returns for an image, or for that of an index for `platform`."""
-        return self.copy(source, target, change=lambda tree: change(_image_of(tree, platform)))
+        """Push what `change` returns for an image, or for that of an index for `platform`.
+
+        `tags` are as in `push`.
+        """
+        return self.copy(
+            source, target, tags=tags, change=lambda tree: change(_image_of(tree, platform))
+        )
 
     def copy_all(  # noqa: PLR0913 - as `copy`, and which tags
         self,
@@ -326,14 +337,16 @@ class Client:
             place = location.with_name(target, tag)
             yield tag, location.with_digest(place, descriptor.digest) if descriptor else None
 
-    def tag(self, place: ImageRef | str, tag: str) -> ImageRef:
-        """Give a manifest another tag; return its name by tag and digest, or by digest alone."""
+    def tag(self, place: ImageRef | str, tag: str, *tags: str) -> ImageRef:
+        """Give a manifest other tags; return its name by `tag` and digest, or by digest alone.
+
+        A registry that supports it sets several tags by one request; others one by one.
+        """
         place = location.parse_image_ref(place)
         store = self._stores.open(place, "tag")
-        named = location.with_name(location.home_of(place), tag)
-        if named.tag != tag or not tag:
-            raise InvalidReference(f"{excerpt(tag)} cannot be a new name: it names what is there")
-        return location.pin(named, store.tag(place.identifier, tag).digest)
+        home = location.home_of(place)
+        named, *_ = [location.check_new_tag(home, each) for each in (tag, *tags)]
+        return location.pin(named, store.tag(place.identifier, tag, *tags).digest)
 
     def delete(self, place: ImageRef | str) -> None:
         """Delete a manifest by digest, or a tag. A layout keeps its blobs until `Layout.gc`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from brolga.spec.blob import Blob, BlobStream, runs_user_code
+from brolga.spec.blob import Blob, BlobStream, digest_algorithm, runs_user_code
 from brolga.spec.value import Value, replace
 
 if TYPE_CHECKING:
@@ -23,6 +23,11 @@ class _DescribedBlob(Value):
     def runs_user_code(self) -> bool:
         """Whether reading calls the user's Python code."""
         return runs_user_code(self.blob)
+
+    @property
+    def digest_algorithm(self) -> str:
+        """The algorithm of the digest."""
+        return digest_algorithm(self.blob)
 
     def open(self) -> BlobStream:
         """Open the bytes for reading."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         get_manifest,
         head_manifest,
         put_manifest,
+        put_with_tags,
     )
     from brolga.protocol.mount import mount_blob, try_mount
     from brolga.protocol.referrers import add_referrer, list_referrers, remove_referrer
@@ -40,7 +41,8 @@ else:
             "brolga.protocol.http": "Blocks BodyError Flow Request Response Timeout",
             "brolga.protocol.listing": "ListFlow list_repositories list_tags",
             "brolga.protocol.manifests": (
-                "delete_manifest find_manifest get_manifest head_manifest put_manifest"
+                "delete_manifest find_manifest get_manifest head_manifest put_manifest "
+                "put_with_tags"
             ),
             "brolga.protocol.mount": "mount_blob try_mount",
             "brolga.protocol.referrers": "add_referrer list_referrers remove_referrer",
@@ -83,6 +85,7 @@ __all__ = [
     "mount_blob",
     "ping",
     "put_manifest",
+    "put_with_tags",
     "read_blob",
     "redact",
     "remove_referrer",

@@ -2,7 +2,7 @@
 
 A `RegistrySession` remembers what one registry asks for, and its tokens by scope. An `Access` is
 its view with one scope. `Access.send` authorizes a request, answers a 401 with a new token, and
-follows the redirects of reads. It never sends a stream twice.
+follows redirects. It never sends a stream twice.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 from brolga.errors import ProtocolViolation, TransportError
 from brolga.protocol.auth_tokens import TokenCache, parse_challenges, parse_token
 from brolga.protocol.http import Flow, Request, Response, Timeout, send_request
+from brolga.protocol.redirects import follow_redirects
 from brolga.protocol.responses import raise_for_status
 from brolga.protocol.retry import Retry, no_clock, send_with_retry
-from brolga.protocol.urls import check_url, hostname, origin, redact, resolve
+from brolga.protocol.urls import check_url, hostname, origin, redact
 from brolga.spec.value import Value, field, replace
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ _TOKEN_SERVER: Final = "the token server"  # noqa: S105 - not a secret
 # How a token server without the OAuth2 form responds to a POST.
 _NO_OAUTH2: Final = (400, 404, 405)
 _CLIENT_ID: Final = "brolga"
-_REDIRECTS: Final = (301, 302, 303, 307, 308)
-_SAME_METHOD: Final = (307, 308)  # the others turn a POST into a GET
-_MAX_REDIRECTS: Final = 5
 
 
 class Credentials(Value):
@@ -198,7 +196,7 @@ class RegistrySession:
             is_home = self.is_same_origin(request.url)
             return send_request(replace(request, redirected_from="" if is_home else named_by))
 
-        return (yield from follow_redirects(request, send, _TOKEN_SERVER, resends=True))
+        return (yield from follow_redirects(request, send, _TOKEN_SERVER, within_origin=True))
 
 
 class Access(Value):
@@ -213,13 +211,12 @@ class Access(Value):
         return self.root + path
 
     def send(self, request: Request, *, retry: bool = True) -> Flow[Response]:
-        """Send an authorized request, and follow the redirects of a read.
+        """Send an authorized request. Repeat it if its failure may pass, unless `retry` is false.
 
-        Repeats the request if its failure may pass, unless `retry` is false; it is then also not
-        redirected. A 401 is answered in any case, if the body can be sent again.
+        In any case a 401 is answered, and a redirect is followed, if the body can be sent again.
         """
         if not retry:
-            return (yield from self._send_authorized(request))
+            return (yield from self._send_redirected(request))
         if self.registry.is_same_origin(request.url):
             # Outside the attempts at the request: the token server has attempts of its own.
             yield from self.registry.authorize(self.scope, request.timeout)
@@ -265,40 +262,6 @@ class Access(Value):
                 f"{registry.base} named {redact(request.url)}, and {error}",
                 hint="if its port is wrong, the proxy in front must pass the Host header on",
             ) from error
-
-
-def follow_redirects(
-    request: Request,
-    send: Callable[[Request], Flow[Response]],
-    server: str,
-    *,
-    resends: bool = False,
-) -> Flow[Response]:
-    """Send a request by `send` and, if it reads, follow redirects (RFC 9110, section 15.4).
-
-    If `resends`, another method is redirected too, with its body, within its origin. The
-    Authorization header is sent to the same origin only. `server` is named in errors.
-
-    Raises ProtocolViolation if a target is not safe, or there are too many redirects.
-    """
-    for _ in range(1 + _MAX_REDIRECTS):
-        response = yield from send(request)
-        target = response.headers.get("location", "")
-        if response.status not in _REDIRECTS or not target:
-            return response
-        is_read = request.method in ("GET", "HEAD")
-        if not is_read and not (resends and response.status in _SAME_METHOD):
-            return response
-        url = check_url(resolve(request.url, target), "redirect", named_by=request.url)
-        headers = request.headers
-        if origin(url) != origin(request.url):
-            if not is_read:
-                return response
-            headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
-        request = replace(
-            request, url=url, headers=headers, delay_s=0.0, redirected_from=hostname(request.url)
-        )
-    raise ProtocolViolation(f"{server} redirected more than {_MAX_REDIRECTS} times")
 
 
 def _with_authorization(request: Request, header: str) -> Request:

@@ -18,6 +18,7 @@ from brolga.protocol.responses import confirms_blob, raise_for_status, raise_unl
 from brolga.protocol.retry import RetryBudget
 from brolga.protocol.urls import redact
 from brolga.spec.digest import Digest, hasher
+from brolga.spec.value import replace
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from brolga.protocol.auth import Access
     from brolga.spec.descriptor import Descriptor
 
+_NO_HEAD: Final = (403, 405, 501)  # of a server that a HEAD was redirected to
 # A flow that yields bytes between its requests.
 ReadFlow: TypeAlias = "Generator[Step | bytes | memoryview, Any, None]"
 
@@ -34,11 +36,24 @@ _CONTENT_RANGE: Final = r"bytes (?P<start>[0-9]{1,19})-(?:[0-9]{1,19}/(?P<size>[
 def has_blob(access: Access, descriptor: Descriptor) -> Flow[bool]:
     """Return whether the repository has a blob of that digest and size (end-2)."""
     request = Request("HEAD", access.url(f"blobs/{descriptor.digest}"))
-    response = yield from access.send(request)
+    response = yield from head_blob(access, request)
     if response.status == HTTPStatus.NOT_FOUND:
         return False
     raise_for_status(request, response, HTTPStatus.OK)
     return confirms_blob(response, descriptor)
+
+
+def head_blob(access: Access, request: Request) -> Flow[Response]:
+    """Send the HEAD request of a blob; GET if HEAD is redirected to a server that refuses it.
+
+    The URLs of a store may be signed for GET alone. No byte of the body is read.
+    """
+    response = yield from access.send(request)
+    if response.redirected_to and response.status in _NO_HEAD:
+        response = yield from access.send(replace(request, method="GET", stream_response=True))
+        if response.body_stream is not None:
+            response.body_stream.close()
+    return response
 
 
 def delete_blob(access: Access, digest: Digest) -> Flow[None]:

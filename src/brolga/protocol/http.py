@@ -73,7 +73,8 @@ class Response(Value):
 
     `sent` counts the bytes of the request's body that were sent. `complete` is False if the
     response came before the end of that body, whatever its status is. `retried` is True if an
-    earlier attempt has an unknown outcome: it may have succeeded.
+    earlier attempt has an unknown outcome: it may have succeeded. `redirected_to` is the URL that
+    sent the response, if redirects led to another than the request's.
     """
 
     status: int
@@ -84,6 +85,7 @@ class Response(Value):
     complete: bool = True
     retried: bool = False
     body_stream: BodyStream | None = field(default=None, repr=False)
+    redirected_to: str = field(default="", repr=False)
 
 
 class BodyError(Exception):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import urlencode
 
 from brolga.errors import Denied, DigestMismatch, InvalidManifest, NotFound, ProtocolViolation
 from brolga.protocol import responses
@@ -20,6 +21,8 @@ from brolga.spec.digest import Digest, check_computable
 from brolga.spec.mediatypes import DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_INDEX, OCI_MANIFEST
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from brolga.protocol.auth import Access
 
 # Without Docker's schema 1: a registry that has nothing else says so.
@@ -43,6 +46,10 @@ _IMMUTABLE: Final = (400, 403, 405, 409, 412)
 # HEAD may be refused if GET is not (google/go-containerregistry#971, containerd/containerd#6684).
 _NO_HEAD_METHOD: Final = (405, 501)
 _NO_HEAD: Final = (403, 404, *_NO_HEAD_METHOD)
+# "SHOULD support pushing at least 10 tags per request" (Pushing Manifests).
+_TAGS_PER_REQUEST: Final = 10
+# How a registry refuses a request with too many tags (414, 431), or a digest or a query there.
+_NO_TAG_PARAMETERS: Final = (400, 404, 405, 414, 431)
 
 
 class FetchedManifest(NamedTuple):
@@ -54,10 +61,14 @@ class FetchedManifest(NamedTuple):
 
 
 class PutResult(NamedTuple):
-    """The digest of a pushed manifest, and whether the registry processed its subject."""
+    """The digest of a pushed manifest, and whether the registry processed its subject.
+
+    `tags_left` are the tags that the registry did not set.
+    """
 
     digest: Digest
     subject_processed: bool
+    tags_left: tuple[str, ...] = ()
 
 
 def get_manifest(access: Access, reference: str, delay_s: float = 0.0) -> Flow[FetchedManifest]:
@@ -110,7 +121,9 @@ def _describe(access: Access, reference: str, no_head: tuple[int, ...]) -> Flow[
     expected = _parse_digest(reference)
     request = Request("HEAD", access.url(f"manifests/{reference}"), _ACCEPT)
     response = yield from access.send(request)
-    if response.status not in no_head:
+    # A redirected HEAD may be refused because the URL is signed for GET alone.
+    is_refused = response.status in (_NO_HEAD if response.redirected_to else no_head)
+    if not is_refused:
         descriptor = _read_head(request, response, expected)
         if descriptor is not None:
             return descriptor
@@ -153,20 +166,69 @@ def put_manifest(access: Access, reference: str, raw: bytes, media_type: str) ->
     request = Request("PUT", url, {"Content-Type": media_type}, raw)
     response = yield from access.send(request)
     digest = Digest.of(raw, expected.algorithm if expected else "sha256")
-    if response.retried and response.status in _IMMUTABLE:
-        descriptor = yield from find_manifest(access, reference)
-        if descriptor is not None and descriptor.digest == digest:
-            return PutResult(digest, subject_processed=False)
-    raise_for_status(request, response, 201, 200, 202)
-    if (actual := content_digest(response)) is not None:
-        _check_equal("the registry stored the manifest {expected} as {actual}", digest, actual)
-    return PutResult(digest, "oci-subject" in response.headers)
+    may_be_stored = response.retried and response.status in _IMMUTABLE
+    if may_be_stored and (yield from _is_name_of(access, reference, digest)):
+        return PutResult(digest, subject_processed=False)
+    return _read_put(request, response, digest)
+
+
+def put_with_tags(
+    access: Access, digest: Digest, tags: Collection[str], raw: bytes, media_type: str
+) -> Flow[PutResult]:
+    """Push a manifest's exact bytes under its digest, with tags as parameters (end-7b).
+
+    Registries that know the parameters name in OCI-Tag each tag that they have set
+    (opencontainers/distribution-spec#600, commit ed885fa). All other tags are left, to be set one
+    by one.
+    """
+    left, processed = tuple(dict.fromkeys(tags)), False
+    while True:
+        batch = left[:_TAGS_PER_REQUEST]
+        query = "?" + urlencode([("tag", tag) for tag in batch]) if batch else ""
+        url = access.url(f"manifests/{digest}{query}")
+        request = Request("PUT", url, {"Content-Type": media_type}, raw)
+        response = yield from access.send(request)
+        may_be_set = response.retried and response.status in _IMMUTABLE
+        if batch and (may_be_set or response.status in _NO_TAG_PARAMETERS):
+            if may_be_set:
+                left = yield from _tags_not_set(access, digest, left)
+            return PutResult(digest, processed, left)
+        result = _read_put(request, response, digest)
+        processed |= result.subject_processed
+        tags_set = {tag.strip() for tag in response.headers.get("oci-tag", "").split(",")}
+        rest = tuple(tag for tag in left if tag not in tags_set)
+        if not rest or not tags_set.issuperset(batch):
+            return PutResult(digest, processed, rest)
+        left = rest
 
 
 def delete_manifest(access: Access, reference: str) -> Flow[None]:
     """Delete a manifest or, if the registry supports it, a tag (end-9). Raises NotFound."""
     request = Request("DELETE", access.url(f"manifests/{reference}"))
     responses.raise_unless_deleted(request, (yield from access.send(request)))
+
+
+def _is_name_of(access: Access, reference: str, digest: Digest) -> Flow[bool]:
+    """Return whether a tag or digest stands for a manifest."""
+    descriptor = yield from find_manifest(access, reference)
+    return descriptor is not None and descriptor.digest == digest
+
+
+def _tags_not_set(access: Access, digest: Digest, tags: tuple[str, ...]) -> Flow[tuple[str, ...]]:
+    """Return those of `tags` that do not stand for a manifest."""
+    left: tuple[str, ...] = ()
+    for tag in tags:
+        is_set = yield from _is_name_of(access, tag, digest)
+        left += () if is_set else (tag,)
+    return left
+
+
+def _read_put(request: Request, response: Response, digest: Digest) -> PutResult:
+    """Return the result of a PUT. Raises RegistryError, or DigestMismatch for another digest."""
+    raise_for_status(request, response, 201, 200, 202)
+    if (actual := content_digest(response)) is not None:
+        _check_equal("the registry stored the manifest {expected} as {actual}", digest, actual)
+    return PutResult(digest, "oci-subject" in response.headers)
 
 
 def _parse_digest(reference: str) -> Digest | None:

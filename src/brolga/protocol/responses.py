@@ -128,7 +128,7 @@ def confirms_blob(response: Response, descriptor: Descriptor) -> bool:
 
 
 def location(request: Request, response: Response) -> str:
-    """Return the Location of an upload session, resolved against the request's URL.
+    """Return the Location of an upload session, resolved against the URL that sent the response.
 
     Its query is kept byte for byte (distribution-spec, Pushing a blob in chunks). Raises
     ProtocolViolation if it is missing, or not safe to call.
@@ -138,7 +138,8 @@ def location(request: Request, response: Response) -> str:
         raise ProtocolViolation(
             f"the registry answered {request.method} {redact(request.url)} without a Location"
         )
-    return check_url(resolve(request.url, target), "Location", named_by=request.url)
+    sender = response.redirected_to or request.url
+    return check_url(resolve(sender, target), "Location", named_by=sender)
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 class Options:
     """The settings; each default is right for a registry on this machine's loopback.
 
-    Raises ValueError for a key without a certificate, and for a `max_upload` below 1.
+    Raises ValueError for a key without a certificate, and for a `max_upload` or
+    `max_chunk` below 1.
     """
 
     read_only: bool = False  # reject requests that change anything
@@ -27,6 +28,9 @@ class Options:
     # The largest blob in bytes, more than any layer has and less than an endless body; None for no
     # limit.
     max_upload: int | None = 256 << 30
+    # The largest body of one request into an upload session, in bytes, which clients are told by
+    # OCI-Chunk-Max-Length; None for no limit.
+    max_chunk: int | None = None
     upload_expiry_s: float = 86_400.0  # delete sessions to which nothing was added for so long
     idle_s: float = 60.0  # how long a client may take to send 64 KiB of a body, or to take 1 MiB
     durable: bool = False  # wait for the device before a write is acknowledged
@@ -36,5 +40,5 @@ class Options:
         """Check the combination."""
         if self.tls_key is not None and self.tls_cert is None:
             raise ValueError("a TLS key needs its certificate")
-        if self.max_upload is not None and self.max_upload < 1:
+        if any(size is not None and size < 1 for size in (self.max_upload, self.max_chunk)):
             raise ValueError("with a maximum below one byte, nothing can be pushed")

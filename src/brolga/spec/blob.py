@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, runtime_checkable
 
+from brolga.errors import NotComputed
+from brolga.spec.digest import CANONICAL
 from brolga.spec.value import Value
 
 if TYPE_CHECKING:
@@ -62,6 +64,14 @@ class Blob(Protocol):
 def runs_user_code(blob: Blob) -> bool:
     """Return whether reading a blob calls the user's code, as a class of the user's does."""
     return getattr(blob, "runs_user_code", True)
+
+
+def digest_algorithm(blob: Blob) -> str:
+    """Return the algorithm of the digest that a blob has, or will have once it was read."""
+    try:
+        return blob.descriptor.digest.algorithm
+    except NotComputed:
+        return getattr(blob, "digest_algorithm", CANONICAL)
 
 
 class Layer(Blob, Protocol):

@@ -26,6 +26,11 @@ _ALGORITHM: Final = r"[a-z0-9]++(?:[+._-][a-z0-9]++)*"
 _ENCODED: Final = r"[a-zA-Z0-9=_-]++"
 _LOWER_HEX: Final = r"[0-9a-f]++"
 _COMPUTABLE: Final = ("sha256", "sha512")
+
+# "Implementations MUST implement SHA-256 digest verification" (descriptor.md, SHA-256): the
+# algorithm of a digest for which the user has chosen none.
+CANONICAL: Final = "sha256"
+
 # Length of `encoded` in characters (descriptor.md, Registered algorithms).
 _REGISTERED: Final[Mapping[str, int]] = {"sha256": 64, "sha512": 128, "blake3": 64}
 
@@ -47,7 +52,7 @@ class Hasher(Protocol):
         """Return a copy of the present state."""
 
 
-def hasher(algorithm: str = "sha256") -> Hasher:
+def hasher(algorithm: str = CANONICAL) -> Hasher:
     """Return a new hashlib object. Raises InvalidDigest if it cannot compute the algorithm."""
     import hashlib
 
@@ -97,7 +102,7 @@ class Digest(Value, order=True):
         return cls(algorithm, encoded)
 
     @classmethod
-    def of(cls, data: bytes | bytearray | memoryview, algorithm: str = "sha256") -> Self:
+    def of(cls, data: bytes | bytearray | memoryview, algorithm: str = CANONICAL) -> Self:
         """Compute the digest of bytes. Raises InvalidDigest as `hasher` does."""
         state = hasher(algorithm)
         state.update(data)

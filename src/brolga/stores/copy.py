@@ -15,7 +15,15 @@ from brolga.stores.push import push
 from brolga.stores.store import ChecksTags, OnePassStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+    from collections.abc import (
+        Callable,
+        Collection,
+        Container,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from contextlib import AbstractContextManager
 
     from brolga.images import Tree
@@ -45,15 +53,15 @@ class Copier(Value):
     listing: Store | None = None
     verify_existing: bool = False
 
-    def copy(self, name: str, tag: str, prepare: Callable[[Tree], Tree]) -> Descriptor:
+    def copy(self, name: str, tags: Sequence[str], prepare: Callable[[Tree], Tree]) -> Descriptor:
         """Copy what `prepare` returns for the image or index of a name; return its descriptor."""
         if isinstance(self.source, OnePassStore):
             with self.open_target(()) as target:
                 tree = prepare(self._read(self.source.stream_into(target), name))
-                return self._push(target, tree, tag)
+                return self._push(target, tree, *tags)
         tree = prepare(self._read(self.source, name))
         with self.open_target(tree.mount_sources) as target:
-            return self._push(target, tree, tag)
+            return self._push(target, tree, *tags)
 
     def copy_all(
         self, exclude: Container[str] = (), *, keep_names: bool
@@ -85,9 +93,9 @@ class Copier(Value):
             return tree.image(self.platform)
         return tree
 
-    def _push(self, target: WriteStore, tree: Tree, tag: str) -> Descriptor:
+    def _push(self, target: WriteStore, tree: Tree, *tags: str) -> Descriptor:
         push_tree = partial(push, target, jobs=self.jobs, verify_existing=self.verify_existing)
-        descriptor = push_tree(tree, tag)
+        descriptor = push_tree(tree, *tags)
         if self.listing is not None:
             for referrer in read_referrers(self.listing, tree):
                 push_tree(referrer)

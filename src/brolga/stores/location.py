@@ -23,6 +23,7 @@ from brolga.spec.value import Value, replace
 from brolga.stores.names import digest_of, number_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Self
 
     from brolga.images import Tree
@@ -176,6 +177,27 @@ def tag_to_write(place: ImageRef | Repository) -> str:
     if isinstance(place, LocalRef) and place.name and not place.tag and place.digest is None:
         raise _wrong(f"{place}: a number names what is there already", "give the image a name")
     return place.tag or ""
+
+
+def tags_to_write(place: ImageRef | Repository, tags: Iterable[str]) -> tuple[str, ...]:
+    """Return the tag that a push to a place writes, if any, and more `tags` beside it.
+
+    Raises InvalidReference if one of them is not a tag, or the place is an archive.
+    """
+    more = tuple(tags)
+    if more and is_archive(place):
+        raise InvalidReference(f"{place} is an archive: it is written under one name")
+    for tag in more:
+        check_new_tag(home_of(place), tag)
+    return tuple(filter(None, [tag_to_write(place), *more]))
+
+
+def check_new_tag(home: Repository | LocalRef, tag: str) -> ImageRef:
+    """Return the place of a new tag. Raises InvalidReference for a number or a digest."""
+    named = with_name(home, tag)
+    if named.tag != tag or not tag:
+        raise InvalidReference(f"{excerpt(tag)} cannot be a new name: it names what is there")
+    return named
 
 
 def check_digest(place: ImageRef | Repository, tree: Tree) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, cast
 from brolga.errors import BrolgaError, InvalidManifest, NotComputed, RegistryError, TagConflict
 from brolga.images import BlockStream, Image, InMemoryBlob, StoredBlob
 from brolga.images.index import is_blob
-from brolga.spec.blob import BlockReader, Rereadable, runs_user_code
+from brolga.spec.blob import BlockReader, Rereadable, digest_algorithm, runs_user_code
 from brolga.spec.mediatypes import NONDISTRIBUTABLE
 from brolga.spec.value import Value, replace
 from brolga.stores import DEFAULT_JOBS
@@ -46,43 +46,43 @@ _INCOMPLETE: Final = (400, 404)
 _UNKNOWN: Final = "MANIFEST_BLOB_UNKNOWN"
 
 
-def push(  # noqa: PLR0913 - the tree, its target, and what is checked
+def push(
     target: WriteStore,
     tree: Tree,
-    name: str = "",
-    *,
+    *tags: str,
     jobs: int = DEFAULT_JOBS,
     verify_existing: bool = False,
     expected: Digest | None = None,
 ) -> Descriptor:
-    """Push an image or an index under `name`, a tag; "" is its digest. Return its descriptor.
+    """Push an image or an index under tags; without one by its digest. Return its descriptor.
 
     What the target has already is not sent. With `verify_existing`, every blob is checked, also
-    below a manifest that is there. `expected` is what the tag must stand for until the end.
+    below a manifest that is there. `expected` is what the first tag must stand for until the end.
 
     Raises the first failure, after everything else was stopped; TagConflict.
     """
-    if expected is None and not verify_existing and _is_up_to_date(target, tree, name):
+    tags = tuple(filter(None, dict.fromkeys(tags)))
+    if expected is None and not verify_existing and _is_up_to_date(target, tree, tags):
         return tree.descriptor
     if getattr(target, "is_serial", False):
         jobs = 1
-    documents = _push_blobs_of(target, tree, name, jobs, verify_existing=verify_existing)
+    documents = _push_blobs_of(target, tree, tags, jobs, verify_existing=verify_existing)
     try:
         _push_manifests(target, documents, expected)
     except RegistryError as error:
         trusted = any(document.exists for document in documents)
         if error.status not in _INCOMPLETE or not (trusted or _UNKNOWN in error.codes):
             raise
-        documents = _push_blobs_of(target, tree, name, jobs, verify_existing=True)
+        documents = _push_blobs_of(target, tree, tags, jobs, verify_existing=True)
         _push_manifests(target, documents, expected)
     return tree.descriptor
 
 
 class _Document(Value):
-    """A manifest to push under a name. If it `exists` already, so does all below it."""
+    """A manifest to push under tags, if any. If it `exists` already, so does all below it."""
 
     tree: Tree
-    name: str
+    tags: tuple[str, ...]
     exists: bool
 
     @property
@@ -98,21 +98,21 @@ def _complete_manifests(documents: Iterable[_Document]) -> Iterator[Manifest | I
             yield document.content
 
 
-def _is_up_to_date(target: WriteStore, tree: Tree, name: str) -> bool:
-    """Return whether a tag stands for the tree already."""
-    if not name or _subject(tree) is not None:
+def _is_up_to_date(target: WriteStore, tree: Tree, tags: Sequence[str]) -> bool:
+    """Return whether all tags stand for the tree already."""
+    if not tags or _subject(tree) is not None:
         return False
     try:
-        return target.exists(tree.descriptor, name)
+        return all(target.exists(tree.descriptor, tag) for tag in tags)
     except NotComputed:
         return False
 
 
 def _push_blobs_of(
-    target: WriteStore, tree: Tree, name: str, jobs: int, *, verify_existing: bool
+    target: WriteStore, tree: Tree, tags: tuple[str, ...], jobs: int, *, verify_existing: bool
 ) -> Sequence[_Document]:
     """Push all blobs of a tree; return its documents, which can be pushed then, children first."""
-    documents = list(_children_first(target, tree, name, set(), verify_existing=verify_existing))
+    documents = list(_children_first(target, tree, tags, set(), verify_existing=verify_existing))
     if isinstance(target, Preannounces):
         target.announce(_complete_manifests(documents))
     trees = [document.tree for document in documents if not document.exists]
@@ -126,12 +126,12 @@ def _push_manifests(
     target: WriteStore, documents: Sequence[_Document], expected: Digest | None
 ) -> None:
     for document in documents:
-        content, name = document.content, document.name
-        if document.exists and not name and content.subject is None:
+        content, tags = document.content, document.tags
+        if document.exists and not tags and content.subject is None:
             continue  # one with a subject is pushed again, to be listed as a referrer
-        if name and expected is not None:
-            _check_unmoved(target, name, expected)
-        target.push_manifest(content, name or str(content.digest))
+        if tags and expected is not None:
+            _check_unmoved(target, tags[0], expected)
+        target.push_manifest(content, *(tags or [str(content.digest)]))
 
 
 def _check_unmoved(target: WriteStore, tag: str, expected: Digest) -> None:
@@ -155,7 +155,7 @@ def _check_unmoved(target: WriteStore, tag: str, expected: Digest) -> None:
 def _children_first(  # noqa: PLR0913 - a recursion carries what it has seen
     target: WriteStore,
     tree: Tree,
-    name: str,
+    tags: tuple[str, ...],
     seen: set[Digest],
     depth: int = 0,
     *,
@@ -178,9 +178,9 @@ def _children_first(  # noqa: PLR0913 - a recursion carries what it has seen
                 seen.add(described.digest)
                 child = tree.child(described)
                 yield from _children_first(
-                    target, child, "", seen, depth + 1, verify_existing=verify_existing
+                    target, child, (), seen, depth + 1, verify_existing=verify_existing
                 )
-    yield _Document(tree, name, exists)
+    yield _Document(tree, tags, exists)
 
 
 def _subject(tree: Tree) -> Descriptor | None:
@@ -258,6 +258,10 @@ class _CancellableBlob(Value):
     @property
     def descriptor(self) -> Descriptor:
         return self.blob.descriptor
+
+    @property
+    def digest_algorithm(self) -> str:
+        return digest_algorithm(self.blob)
 
     def open(self) -> _CancellableStream:
         return _CancellableStream(self.blob.open(), self.stop)

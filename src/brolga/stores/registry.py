@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, Final
 
 from brolga import images, protocol, stores
 from brolga.errors import (
+    DigestMismatch,
     InvalidManifest,
     NotComputed,
     ProtocolViolation,
     RegistryError,
     StreamConsumed,
 )
-from brolga.spec.digest import Digest
+from brolga.spec.digest import CANONICAL, Digest
 from brolga.spec.value import Value, field
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from brolga.images import Tree
-    from brolga.protocol import Access, RegistrySession, Retry, UploadSession, UploadStrategy
+    from brolga.protocol import Access, Flow, RegistrySession, Retry, UploadSession, UploadStrategy
     from brolga.spec.blob import Blob, BlobStream, Block
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.index import Index
@@ -36,8 +37,7 @@ if TYPE_CHECKING:
     from brolga.transport import Transport
 
 
-# What every registry names by (image-spec descriptor.md, Registered algorithms: "MUST implement").
-_CANONICAL: Final = "sha256"
+_REFUSALS: Final = (400, 404, 405)  # to a digest of an algorithm that a registry does not take
 
 
 def _keep_in_memory(*, is_reopenable: bool) -> ReplayBuffer:  # noqa: ARG001 - it is for others
@@ -153,7 +153,7 @@ class RegistryStore(Value):
         if isinstance(blob, images.InMemoryBlob):
             strategy = self.upload_strategy
             flow = protocol.upload_bytes(self.access, blob.data, descriptor, strategy=strategy)
-            return self._verify_kept(self.transport.run(flow))
+            return self._run_upload(flow, descriptor.digest.algorithm)
         is_mounted, session = self._mount(blob, descriptor)
         if is_mounted or (
             session is None and self.transport.run(protocol.has_blob(self.access, descriptor))
@@ -161,32 +161,25 @@ class RegistryStore(Value):
             return descriptor
         return self._upload(blob, session, descriptor)
 
-    def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
-        """Push a manifest under a tag or its digest, and list it as a referrer of its subject.
+    def push_manifest(self, manifest: Manifest | Index, *names: str) -> None:
+        """Push a manifest under tags or its digest, and list it as a referrer of its subject.
 
         A registry names by sha256 what is pushed under a tag, so a manifest with another digest is
-        pushed under that first. Raises ProtocolViolation if the registry does not keep it.
+        pushed under that first, as one with several tags is. Raises ProtocolViolation if the
+        registry does not keep it.
         """
-        run = self.transport.run
         digest = manifest.digest
-        if digest.algorithm != _CANONICAL and name != str(digest):
-            self.push_manifest(manifest, str(digest))
-        try:
-            put = protocol.put_manifest(self.access, name, manifest.raw, manifest.media_type)
-            receipt = run(put)
-        except RegistryError as error:
-            if digest.algorithm != _CANONICAL:
-                error.add_note(_algorithm_hint(digest))
-            raise
-        if name == str(digest) and digest.algorithm != _CANONICAL:
-            self._check_kept("manifest", digest, is_kept=self.find(name) is not None)
-        if manifest.subject is not None and not receipt.subject_processed:
-            run(protocol.add_referrer(self.access, manifest.subject.digest, manifest.as_referrer))
+        tags = [name for name in names if name != str(digest)]
+        with _algorithm_hint_on_error(digest.algorithm):
+            is_processed = self._put_manifest(manifest, tags)
+        if manifest.subject is not None and not is_processed:
+            subject, referrer = manifest.subject.digest, manifest.as_referrer
+            self.transport.run(protocol.add_referrer(self.access, subject, referrer))
 
-    def tag(self, name: str, tag: str) -> Descriptor:
-        """Push the manifest of a tag or digest under another tag; return its descriptor."""
+    def tag(self, name: str, *tags: str) -> Descriptor:
+        """Push the manifest of a tag or digest under other tags; return its descriptor."""
         manifest = self.fetch_manifest(name)
-        self.push_manifest(manifest, tag)
+        self.push_manifest(manifest, *tags)
         return manifest.descriptor
 
     def delete(self, name: str) -> None:
@@ -207,12 +200,30 @@ class RegistryStore(Value):
 
     # --- Inside
 
+    def _put_manifest(self, manifest: Manifest | Index, tags: Sequence[str]) -> bool:
+        """Push a manifest under its tags, or its digest; return whether its subject was noted."""
+        run, access, digest = self.transport.run, self.access, manifest.digest
+        document = manifest.raw, manifest.media_type
+        is_processed = False
+        if digest.algorithm != CANONICAL or len(tags) != 1:
+            result = run(protocol.put_with_tags(access, digest, tags, *document))
+            is_processed, tags = result.subject_processed, result.tags_left
+            if digest.algorithm != CANONICAL:
+                is_kept = self.find(str(digest)) is not None
+                self._check_kept("manifest", digest, is_kept=is_kept)
+        for tag in tags:
+            result = run(protocol.put_manifest(access, tag, *document))
+            is_processed |= result.subject_processed
+        return is_processed
+
     def _upload(
         self, blob: Blob, session: UploadSession | None = None, known: Descriptor | None = None
     ) -> Descriptor:
         """Upload a blob, into `session` if it is given. `known` is its descriptor, if known."""
+        from brolga.spec.blob import digest_algorithm
         from brolga.stream.replay import ReplayableBody
 
+        algorithm = digest_algorithm(blob)
         with self._cancel_on_error(session):
             stream = self._open(blob)
         with stream:
@@ -228,8 +239,9 @@ class RegistryStore(Value):
                     session=session,
                     strategy=self.upload_strategy,
                     retry=self.retry,
+                    algorithm=algorithm,
                 )
-                descriptor = self._verify_kept(self.transport.run(flow))
+                descriptor = self._run_upload(flow, algorithm)
         if not isinstance(blob, images.StoredBlob):
             self.pushed_blobs[self.repository.registry, descriptor.digest] = self.repository
         return descriptor
@@ -252,19 +264,21 @@ class RegistryStore(Value):
             raise
         return stream
 
-    def _verify_kept(self, described: Descriptor) -> Descriptor:
-        """Return the descriptor of a pushed blob. Raises ProtocolViolation if it is not kept."""
-        if described.digest.algorithm != _CANONICAL:
-            is_kept = self.transport.run(protocol.has_blob(self.access, described))
-            self._check_kept("blob", described.digest, is_kept=is_kept)
-        return described
+    def _run_upload(self, flow: Flow[Descriptor], algorithm: str) -> Descriptor:
+        """Upload a blob; return its descriptor. Raises ProtocolViolation if it is not kept."""
+        with _algorithm_hint_on_error(algorithm):
+            descriptor = self.transport.run(flow)
+        if algorithm != CANONICAL:
+            is_kept = self.transport.run(protocol.has_blob(self.access, descriptor))
+            self._check_kept("blob", descriptor.digest, is_kept=is_kept)
+        return descriptor
 
     def _check_kept(self, what: str, digest: Digest, *, is_kept: bool) -> None:
         if not is_kept:
             raise ProtocolViolation(
                 f"{self.repository.registry} took the {what} {digest}, and does not keep it under "
                 "this digest",
-                hint=_algorithm_hint(digest),
+                hint=_algorithm_hint(digest.algorithm),
             )
 
     def _mount(self, blob: Blob, descriptor: Descriptor) -> tuple[bool, UploadSession | None]:
@@ -294,8 +308,21 @@ class RegistryStore(Value):
             raise
 
 
-def _algorithm_hint(digest: Digest) -> str:
-    return f"if the registry does not take {digest.algorithm}, copy to another or to oci:DIR"
+def _algorithm_hint(algorithm: str) -> str:
+    return f"if the registry does not take {algorithm}, use another registry or oci:DIR"
+
+
+@contextmanager
+def _algorithm_hint_on_error(algorithm: str) -> Iterator[None]:
+    """Add a hint to a registry's refusal, if not every registry takes the algorithm."""
+    try:
+        yield
+    except (RegistryError, DigestMismatch) as error:
+        refusal = error if isinstance(error, RegistryError) else error.__cause__
+        is_refusal = isinstance(refusal, RegistryError) and refusal.status in _REFUSALS
+        if is_refusal and algorithm != CANONICAL:
+            error.add_note(_algorithm_hint(algorithm))
+        raise
 
 
 def _reader_again(blob: Blob, stream: BlobStream) -> Callable[[], Iterator[Block]] | None:

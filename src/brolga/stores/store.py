@@ -87,8 +87,8 @@ class WriteStore(Protocol):
     def find(self, tag: str) -> Descriptor | None:
         """Return what a tag stands for; None if the tag does not exist."""
 
-    def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
-        """Take a manifest under `name`, a tag or its digest, after all that it refers to."""
+    def push_manifest(self, manifest: Manifest | Index, *names: str) -> None:
+        """Take a manifest under tags, or its digest, after all that it refers to."""
 
 
 class Store(Fetcher, ReadStore, WriteStore, Protocol):
@@ -97,8 +97,8 @@ class Store(Fetcher, ReadStore, WriteStore, Protocol):
     def referrers(self, digest: Digest, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """Return the manifests whose subject is `digest`."""
 
-    def tag(self, name: str, tag: str) -> Descriptor:
-        """Give a manifest another tag; return its descriptor."""
+    def tag(self, name: str, *tags: str) -> Descriptor:
+        """Give a manifest other tags; return its descriptor."""
 
     def delete(self, name: str) -> None:
         """Delete a tag; or, by its digest, a manifest with all its tags."""
@@ -171,7 +171,7 @@ class NullStore:
     def find(self, tag: str) -> Descriptor | None:
         """Return None."""
 
-    def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
+    def push_manifest(self, manifest: Manifest | Index, *names: str) -> None:
         """Keep nothing."""
 
 

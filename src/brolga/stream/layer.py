@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from brolga.errors import LayerError, NotComputed, SourceError, StreamConsumed
 from brolga.spec.blob import Block, BlockReader, LayerState, Progress
 from brolga.spec.descriptor import Descriptor
+from brolga.spec.digest import CANONICAL, hasher
 from brolga.spec.mediatypes import LAYER_BY_COMPRESSION, STREAM_BY_COMPRESSION, check_media_type
 from brolga.stream.compression import BLOCK_SIZE, Codec, codec_for
 from brolga.stream.pipeline import ByteCounts, PassResult, WorkerPools, one_pass
@@ -49,15 +50,16 @@ class StreamLayer:
     `compression` is gzip (levels 1 to 9, default 1), zstd (1 to 22, default 3) or none.
     `media_type` None is the OCI layer media type of the compression. `threads` is the number of
     compressing threads; None is one for each core, at most 5. Each takes about 4 MiB. The output
-    does not depend on it.
-    `tar` True checks that the source is a complete tar (CorruptBlob), None checks a source that
-    begins as a tar, False nothing.
+    does not depend on it. `digest_algorithm` is that of the digest, sha256 or sha512; the DiffID
+    is by sha256. `tar` True checks that the source is a complete tar (CorruptBlob), None checks a
+    source that begins as a tar, False nothing.
 
     `runs_user_code` is whether reading calls the user's Python code: `Client.push` reads such a
     layer in the caller's thread. `source_size` is the number of bytes in a regular file, else None.
 
     Raises TypeError for a source of text, SourceError for a closed file, ValueError for an unknown
-    compression or level, RuntimeError for an asynchronous source without a running event loop.
+    compression or level, InvalidDigest for an algorithm that cannot be computed here, RuntimeError
+    for an asynchronous source without a running event loop.
     """
 
     def __init__(  # noqa: PLR0913 - what can be chosen about a layer
@@ -69,9 +71,12 @@ class StreamLayer:
         *,
         threads: int | None = None,
         tar: bool | None = None,
+        digest_algorithm: str = CANONICAL,
     ) -> None:
         source = bind_source(source)
         check_source(source)
+        hasher(digest_algorithm)
+        self.digest_algorithm = digest_algorithm
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be 1 or more, not {threads}")
         self._codec = codec_for(compression, level)
@@ -171,7 +176,8 @@ class StreamLayer:
             state.reopen = reopen_source(source)
             opened = open_source(source, BLOCK_SIZE)
             blocks = CompletenessCheck(opened, is_layer=self._tar, on_tar=state.note_tar)
-            return LayerStream(state, blocks, self._codec, WorkerPools(self._threads))
+            pools = WorkerPools(self._threads)
+            return LayerStream(state, blocks, self._codec, pools, self.digest_algorithm)
         except BaseException as error:
             state.fail(error)
             raise
@@ -217,13 +223,18 @@ class LayerStream(BlockReader):
     """
 
     def __init__(
-        self, state: _StreamState, source: BlockSource, codec: Codec, pools: WorkerPools
+        self,
+        state: _StreamState,
+        source: BlockSource,
+        codec: Codec,
+        pools: WorkerPools,
+        algorithm: str,
     ) -> None:
         self._state = state
         self._process = os.getpid()
         self._codec = codec
         self._pools = pools
-        self._blocks = one_pass(source, codec, pools, state.counts)
+        self._blocks = one_pass(source, codec, pools, state.counts, algorithm)
         self._closers: list[Callable[[], None]] = [self._blocks.close, pools.close, source.close]
 
     def __repr__(self) -> str:

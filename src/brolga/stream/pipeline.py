@@ -17,7 +17,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from brolga.spec.digest import Digest, hasher
+from brolga.spec.digest import CANONICAL, Digest, hasher
 from brolga.spec.value import Value
 from brolga.stream.compression import WINDOW_SIZE, Codec
 from brolga.stream.worker import Worker
@@ -111,14 +111,19 @@ class _Pool:
 
 
 def one_pass(
-    source: BlockSource, codec: Codec, pools: WorkerPools, counts: ByteCounts
+    source: BlockSource,
+    codec: Codec,
+    pools: WorkerPools,
+    counts: ByteCounts,
+    algorithm: str = CANONICAL,
 ) -> Generator[Block, None, PassResult]:
     """Yield the compressed stream; return its results at the clean end of the source.
 
+    `algorithm` is that of the digest. The DiffID is by sha256, as readers expect.
     An empty block is a heartbeat: nothing came for a while. Source and pools are closed at the end
     or on an error; if that is interrupted, they can be closed again.
     """
-    run = _Pass(codec, pools, counts)
+    run = _Pass(codec, pools, counts, algorithm)
     with closing(source), closing(pools), closing(run):
         yield run.emit(codec.head)
         ended = False
@@ -139,13 +144,17 @@ def one_pass(
 class _Pass:
     """The blocks in the pools, in the order of the source."""
 
-    def __init__(self, codec: Codec, pools: WorkerPools, counts: ByteCounts) -> None:
+    def __init__(
+        self, codec: Codec, pools: WorkerPools, counts: ByteCounts, algorithm: str
+    ) -> None:
         self.trailer = codec.trailer()
         self._encode = codec.encode
         self._pools = pools
         self._counts = counts
         self._window: Block = b""
-        self._digest = hasher()
+        # Without compression the DiffID is of the same bytes: hash once, if it may be the digest.
+        is_diff_id = not codec.encode and algorithm == CANONICAL
+        self._digest = None if is_diff_id else hasher(algorithm)
         self._blocks: deque[tuple[_Future, _Future]] = deque()
         self._hashed = _completed(None)
 
@@ -177,7 +186,7 @@ class _Pass:
     def emit(self, block: Block) -> Block:
         """Count a compressed block and return it; the pool hashes it while the reader has it."""
         self._counts.written += len(block)
-        if self._encode:
+        if self._digest:
             _result(self._hashed)  # so that at most one block waits for this pool
             self._hashed = self._pools.digest.submit(self._digest.update, block)
         return block
@@ -185,8 +194,7 @@ class _Pass:
     def result(self) -> PassResult:
         _result(self._hashed)
         diff_id = Digest.from_hasher(self._counts.hasher)
-        # Without compression both digests are of the same bytes: hash once.
-        digest = Digest.from_hasher(self._digest) if self._encode else diff_id
+        digest = Digest.from_hasher(self._digest) if self._digest else diff_id
         return PassResult(digest, diff_id, self._counts.written, self._counts.read)
 
     def close(self) -> None:

@@ -134,6 +134,13 @@ class TooMany(Answer):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Redirect(Answer):
+    """A redirect to the same URL; the response may come in the middle of the request's body."""
+
+    status: int = 307
+
+
+@dataclass(frozen=True, kw_only=True)
 class Resend(Answer):
     """A proxy loses the answer to a request, and sends that again (nginx: `proxy_next_upstream`).
 

@@ -95,6 +95,9 @@ async def _end(
         headers["Retry-After"] = date if ending.as_date else str(ending.after_s)
         if body is None and exchange.profile is not None and exchange.profile.proxy_pages:
             body = b"Too Many Requests"
+    if isinstance(ending, faults.Redirect):
+        path, query = exchange.request.path, exchange.request.query
+        headers["Location"] = f"{path}?{query}" if query else path
     if body is None:
         response = error_response(ending.status, ending.code, "a planned fault", headers)
     else:

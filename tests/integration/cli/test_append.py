@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tests.command import Brolga
     from tests.registries import EmbeddedRegistry
 
+    from brolga.testing.plugin import BrolgaRegistry
+
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 NOWHERE = "127.0.0.1:1/x"
 USAGE = "see brolga append --help\n"
@@ -186,6 +188,38 @@ def test_append_removes_annotations_of_base_about_its_base(
     assert read(name).annotations == {"org.opencontainers.image.base.digest": digest}
 
 
+def test_append_by_sha512(
+    brolga: Brolga, registry: EmbeddedRegistry, first: str, second: str, tmp_path: Path
+) -> None:
+    """The new layers alone have such digests, in an archive too; the image can be read."""
+    name = f"{registry.address}/x:v1"
+    assert brolga("append", "-f", first, "-t", name).code == 0
+    for target in (f"{registry.address}/x:v2", f"oci-archive:{tmp_path}/a.tar:v2"):
+        flags = ("--digest-algorithm", "sha512", "--spool")
+        outcome = brolga("append", "-b", name, "-f", second, "-t", target, *flags)
+        assert (outcome.code, outcome.err) == (0, "")
+        with Client() as client:
+            image = client.image(target)
+            layers = image.manifest.layers
+            assert [layer.digest.algorithm for layer in layers] == ["sha256", "sha512"]
+        assert brolga("validate", "--remote", target).code == 0
+
+
+def test_append_sets_several_tags(
+    brolga: Brolga, brolga_registry: BrolgaRegistry, first: str
+) -> None:
+    """With one request."""
+    repository = brolga_registry.repository("x")
+    targets = [flag for tag in ("1.2", "1", "latest") for flag in ("-t", f"{repository}:{tag}")]
+    outcome = brolga("append", "-f", first, *targets)
+    assert (outcome.code, outcome.err) == (0, "")
+    with Client() as client:
+        digests = {client.head(f"{repository}:{tag}").digest for tag in ("1.2", "1", "latest")}
+    assert [f"{repository}@{digest}\n" for digest in digests] == [outcome.out]
+    puts = [request for request in brolga_registry.requests if request.kind == "PUT manifest"]
+    assert [request.query for request in puts] == ["tag=1.2&tag=1&tag=latest"]
+
+
 def test_append_splits_sources_at_commas(
     brolga: Brolga, registry: EmbeddedRegistry, first: str, second: str
 ) -> None:
@@ -267,6 +301,11 @@ def test_append_shows_progress_of_all_layers(
         (["-f", "", "-t", NOWHERE], "Invalid value for '-f' / '--new_layer': it is empty"),
         (["-f", "x,", "-t", NOWHERE], "Invalid value for '-f' / '--new_layer': 'x,' has an empty"),
         (["-f", "x", "-t", ""], "Invalid value for '-t' / '--new_tag' / '--tag': it is empty"),
+        (
+            ["-f", "x", "-t", "a/b:1", "-t", "a/c:1"],
+            "-t: docker.io/a/c:1 is not in the repository of",
+        ),
+        (["-f", "x", "-t", NOWHERE, "-t", f"{NOWHERE}@sha256:{64 * 'a'}"], "-t: give a tag; the"),
         (["-f", "x", "-t", "oci:x:y", "-o", "z"], "--output: oci:x:y is not the name of an image"),
         (
             ["-f", "x", "-t", NOWHERE, "--media-type", "text/plain"],

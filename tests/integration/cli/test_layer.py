@@ -18,12 +18,16 @@ import pytest
 from tests.raw_server import Peer, refusing_port, serve_script
 from tests.tars import tar
 
+from brolga.testing.faults import Answer, FaultPlan
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.command import Brolga
     from tests.conftest import Authority
     from tests.registries import EmbeddedRegistry
+
+    from brolga.testing.plugin import BrolgaRegistry
 
 DATA = b"some bytes to stream\n" * 1000
 NOT_KEPT = (
@@ -181,6 +185,45 @@ def test_push_with_tag_makes_artifact(
     }
     assert layer["diffId"] == f"sha256:{hashlib.sha256(DATA).hexdigest()}"
     assert (layer["uncompressedSize"], layer["mediaType"]) == (len(DATA), described["mediaType"])
+
+
+@pytest.mark.parametrize("compression", ["gzip", "none"])
+@pytest.mark.parametrize("place", ["REGISTRY/x", "oci:layout"])
+def test_push_by_sha512(
+    brolga: Brolga, registry: EmbeddedRegistry, source: Path, compression: str, place: str
+) -> None:
+    """From the stream to the manifest; the DiffID and the manifest's digest are by sha256."""
+    home = place.replace("REGISTRY", registry.address).replace("oci:", f"oci:{source.parent}/")
+    name = f"{home}:v1"
+    flags = ("--digest-algorithm", "sha512", "--compression", compression)
+    outcome = brolga("layer", "push", "--json", *flags, name, str(source))
+    assert (outcome.code, outcome.err) == (0, "")
+    pushed = json.loads(outcome.out)
+    layer = pushed["layer"]
+    assert pushed["digest"].startswith("sha256:")
+    assert layer["diffId"] == f"sha256:{hashlib.sha256(DATA).hexdigest()}"
+    root = source.parent / "layout" if name.startswith("oci:") else registry.directory / "x"
+    algorithm, _, encoded = layer["digest"].partition(":")
+    stored = (root / "blobs" / algorithm / encoded).read_bytes()
+    assert (algorithm, encoded) == ("sha512", hashlib.sha512(stored).hexdigest())
+    manifest = json.loads(brolga("manifest", name).out)
+    assert [each["digest"] for each in manifest["layers"]] == [layer["digest"]]
+    assert brolga("layer", "pull", name).out == DATA.decode()
+
+
+@pytest.mark.brolga_registry(
+    faults=FaultPlan(Answer(on="POST upload", status=400, code="DIGEST_INVALID", times=None))
+)
+def test_push_by_sha512_reports_registry_without_it(
+    brolga: Brolga, brolga_registry: BrolgaRegistry, source: Path
+) -> None:
+    """One line says what was refused and what to do; nothing is committed."""
+    name = f"{brolga_registry.repository('x')}:v1"
+    outcome = brolga("layer", "push", "--digest-algorithm", "sha512", name, str(source))
+    assert outcome.code != 0
+    assert "DIGEST_INVALID" in outcome.err
+    assert "if the registry does not take sha512, use another registry or oci:DIR" in outcome.err
+    assert brolga_registry.blobs("x") == brolga_registry.uploads("x") == {}
 
 
 def test_push_of_command_has_default_type_and_no_title(

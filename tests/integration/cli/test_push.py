@@ -61,6 +61,37 @@ def test_push_detects_layout_and_archive(
     assert json.loads(outcome.out) == {"ref": full, "digest": str(copy.digest)}
 
 
+@pytest.mark.parametrize(
+    ("name", "tags"),
+    [("app", ["1.2", "latest"]), ("app:v1", ["1.2", "latest", "v1"])],
+)
+def test_push_sets_several_tags(
+    brolga: Brolga, registry: EmbeddedRegistry, layout: str, name: str, tags: list[str]
+) -> None:
+    """`-t` is repeatable; REF's own tag counts, unless it is the default one."""
+    repository = f"{registry.address}/app"
+    for more in ([], ["--index"]):
+        outcome = brolga("push", layout, f"{registry.address}/{name}", *_tag_flags(tags), *more)
+        assert (outcome.code, outcome.err) == (0, "")
+        with Client() as client:
+            assert client.tags(repository) == tags
+            digests = {str(client.head(f"{repository}:{tag}").digest) for tag in tags}
+        assert {f"{repository}@{digest}\n" for digest in digests} == {outcome.out}
+
+
+def _tag_flags(tags: list[str]) -> list[str]:
+    return [flag for tag in tags if tag != "v1" for flag in ("-t", tag)]
+
+
+def test_push_rejects_several_tags_of_an_archive(
+    brolga: Brolga, layout: str, tmp_path: Path
+) -> None:
+    """An archive is written under one name."""
+    outcome = brolga("push", layout, f"oci-archive:{tmp_path}/a.tar", "-t", "v1")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "it is written under one name" in outcome.err
+
+
 def test_push_chooses_image_or_pushes_index(
     brolga: Brolga, registry: EmbeddedRegistry, layout: str
 ) -> None:

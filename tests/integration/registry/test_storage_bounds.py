@@ -19,12 +19,16 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.images import digest_of
 from tests.integration.registry.conftest import Client
+from tests.tars import tar
 
+from brolga import client as brolga_client
+from brolga.images import Image
 from brolga.registry.options import Options
 from brolga.registry.server import running
 from brolga.registry.serving import server
 from brolga.registry.storage import repository
 from brolga.registry.storage.store import Store
+from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -199,6 +203,44 @@ def test_blob_over_max_upload_is_413(small: Client, method: str, *, chunked: boo
     assert small("GET", location).headers["Range"] == "0-4"
     reply = small("PUT", f"{location}?digest={digest_of(b'1234567890')}", b"67890")
     assert reply.status == 201
+
+
+@pytest.fixture
+def chunking(tmp_path: Path) -> Iterator[Client]:
+    """Run a registry that takes requests of four bytes into a session."""
+    with running(tmp_path, Options(max_chunk=4, max_upload=10)) as address:
+        yield Client(address, "a")
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_chunk_over_max_chunk_is_413(chunking: Client, *, chunked: bool) -> None:
+    """Clients are told before; the session goes on, and each bound holds for itself."""
+    response = chunking("POST", "blobs/uploads/")
+    assert response.headers["OCI-Chunk-Max-Length"] == "4"
+    location = response.location
+    assert chunking("PATCH", location, b"1234").status == 202
+    body = iter([b"567", b"89"]) if chunked else b"56789"
+    reply = chunking("PATCH", location, body)
+    assert (reply.status, reply.codes) == (413, ["SIZE_INVALID"])
+    assert chunking("GET", location).headers["Range"] == "0-3"
+    assert chunking("PATCH", location, b"5678").status == 202
+    assert chunking("PATCH", location, b"901").status == 413
+    reply = chunking("PUT", f"{location}?digest={digest_of(b'1234567890')}", b"90")
+    assert reply.status == 201
+
+
+def test_start_tells_no_max_chunk_without_one(small: Client) -> None:
+    """A client would send streams in chunks."""
+    assert small("POST", "blobs/uploads/").headers["OCI-Chunk-Max-Length"] is None
+
+
+def test_client_pushes_in_chunks_of_max_chunk(tmp_path: Path) -> None:
+    """A stream, and what is in memory."""
+    image = Image.empty().append(StreamLayer([tar("a") * 3], "none", tar=False))
+    with running(tmp_path, Options(max_chunk=1000)) as address, brolga_client.Client() as client:
+        client.push(f"{address}/a:v1", image)
+        with client.image(f"{address}/a:v1").layers[0].open() as stream:
+            assert stream.read() == tar("a") * 3
 
 
 def test_single_post_over_max_upload_is_413(small: Client, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.protocol.driver import (
     ACCEPTED,
@@ -10,6 +12,7 @@ from tests.protocol.driver import (
     HEAD,
     POST,
     QUERY,
+    REPOSITORY,
     SECOND,
     Answer,
     KnownBody,
@@ -28,6 +31,7 @@ from tests.protocol.upload.conversation import (
     CUT,
     GONE,
     NEXT,
+    OCTETS,
     THIRD,
     chunk,
     located,
@@ -46,7 +50,9 @@ from brolga.protocol import (
     Retry,
     Timeout,
     UploadStrategy,
+    mount_blob,
     upload_bytes,
+    upload_stream,
 )
 
 # --- Smaller requests
@@ -191,6 +197,57 @@ def test_upload_obeys_oci_chunk_min_length_within_the_limit(text: str, size: int
         (POST, Response(202, {"location": FIRST, "oci-chunk-min-length": text})),
         (chunk(FIRST, 0, data[:size]), Response(202, {"location": SECOND})),
         (chunk(SECOND, size, data[size:]), Response(202, {"location": SECOND})),
+        (put(), CREATED),
+    )
+
+
+LIMITED = Response(202, {"location": FIRST, "oci-chunk-max-length": "3"})
+
+
+@pytest.mark.parametrize("strategy", [UploadStrategy(), UploadStrategy(monolithic_max=9)])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_upload_obeys_oci_chunk_max_length(strategy: UploadStrategy, is_known: bool) -> None:
+    """A stream goes in chunks, and a blob of known size not in one PUT."""
+    flow = upload_stream(
+        make_access(),
+        KnownBody(BODY),
+        lambda: BLOB,
+        descriptor=BLOB if is_known else None,
+        strategy=strategy,
+    )
+    play(
+        flow,
+        (POST, LIMITED),
+        (chunk(FIRST, 0, b"blo"), Response(202, {"location": SECOND})),
+        (chunk(SECOND, 3, b"b"), Response(202, {"location": SECOND})),
+        (put(), CREATED),
+    )
+
+
+def test_upload_obeys_oci_chunk_max_length_of_a_session_of_another_post() -> None:
+    """The POST that wanted to mount the blob, or to store it at once, says it too."""
+    flow = mount_blob(make_access(), BLOB.digest, REPOSITORY)
+    url = f"{POST.url}?mount=sha256%3A{BLOB.digest.encoded}&from=team%2Fapp"
+    session = play(flow, (replace(POST, url=url), LIMITED))
+    assert session is not None
+    play(
+        upload_stream(make_access(), KnownBody(BODY), lambda: BLOB, session=session),
+        (chunk(FIRST, 0, b"blo"), Response(202, {"location": SECOND})),
+        (chunk(SECOND, 3, b"b"), Response(202, {"location": SECOND})),
+        (put(), CREATED),
+    )
+
+
+def test_upload_bytes_goes_in_chunks_after_413_to_the_post() -> None:
+    """The registry that takes no body of this size by POST may take it in chunks."""
+    strategy = UploadStrategy(single_post_max=4)
+    single = Request("POST", f"{POST.url}?{QUERY}", OCTETS, b"blob")
+    play(
+        upload_bytes(make_access(), b"blob", BLOB, strategy=strategy),
+        (single, Response(413)),
+        (POST, LIMITED),
+        (chunk(FIRST, 0, b"blo"), Response(202, {"location": SECOND})),
+        (chunk(SECOND, 3, b"b"), Response(202, {"location": SECOND})),
         (put(), CREATED),
     )
 

@@ -145,9 +145,33 @@ def test_cap_chunk_limits_the_fallback_size(size: int, smaller: int) -> None:
         (UploadStrategy(chunk_size=5), 0, 5, 1 << 20),  # the user's word
     ],
 )
-def test_with_min_chunk_raises_both_sizes(
+def test_with_chunk_limits_raises_both_sizes(
     strategy: UploadStrategy, size: int, chunk: int, smallest: int
 ) -> None:
     """OCI-Chunk-Min-Length holds from the first chunk on, and after each 413."""
-    wanted = strategy.with_min_chunk(size)
+    wanted = strategy.with_chunk_limits(size, 0)
     assert (wanted.chunk_size, wanted.min_chunk_size) == (chunk, smallest)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "limits", "chunk", "smallest", "monolithic"),
+    [
+        (UploadStrategy(), (0, 5 << 20), 5 << 20, 1 << 20, 0),
+        (UploadStrategy(), (0, 5), 5, 5, 0),
+        (UploadStrategy(), (0, 1 << 40), 32 << 20, 1 << 20, 0),
+        (UploadStrategy(fallback_chunk_size=0), (0, 1 << 40), 32 << 20, 1 << 20, 0),
+        (UploadStrategy(chunk_size=4), (0, 5), 4, 5, 0),
+        (UploadStrategy(chunk_size=6), (0, 5), 5, 5, 0),
+        (UploadStrategy(chunk_size=4), (7, 5), 5, 5, 0),  # they contradict one another
+        (UploadStrategy(monolithic_max=64), (0, 5), 5, 5, 5),
+        (UploadStrategy(monolithic_max=3), (0, 5), 5, 5, 3),
+    ],
+)
+def test_with_chunk_limits_lowers_all_sizes(
+    strategy: UploadStrategy, limits: tuple[int, int], chunk: int, smallest: int, monolithic: int
+) -> None:
+    """OCI-Chunk-Max-Length holds for a stream, which goes in chunks then, and for a PUT of all."""
+    wanted = strategy.with_chunk_limits(*limits)
+    assert (wanted.chunk_size, wanted.min_chunk_size) == (chunk, smallest)
+    assert wanted.monolithic_max == monolithic
+    assert wanted.with_chunk_limits(*limits) == wanted

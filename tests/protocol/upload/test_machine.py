@@ -39,6 +39,7 @@ SESSION: dict[str, Any] = COMMON | {
     "session": UploadSession("here", 3),
     "resumed": True,
     "split": True,
+    "redirects": ("there",),
 }
 PUT: dict[str, Any] = {"descriptor": BLOB, "put": PING, "size": 4}
 STATES: tuple[State, ...] = (

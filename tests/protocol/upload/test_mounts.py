@@ -81,7 +81,7 @@ def test_mount_blob_returns_a_session_after_202(location: str) -> None:
         (Response(202, {"location": "https://127.0.0.1/u"}), ProtocolViolation),
         (Response(200), ProtocolViolation),
         (Response(204), ProtocolViolation),
-        (Response(307, {"location": FIRST}), ProtocolViolation),
+        (Response(302, {"location": FIRST}), ProtocolViolation),
         (Response(401), Unauthorized),
         (Response(403), Denied),
         (Response(404), NotFound),

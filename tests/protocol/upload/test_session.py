@@ -60,8 +60,17 @@ def at(acknowledged: int = 0, url: str = FIRST) -> UploadSession:
 
 def test_open_session_returns_the_location() -> None:
     """The response to a successful request MUST be 202, with a Location (end-4a)."""
-    assert play(open_session(make_access()), (POST, ACCEPTED)) == (at(), 0)
-    assert play(open_session(make_access(), 2.0), (with_delay(POST, 2.0), ACCEPTED)) == (at(), 0)
+    assert play(open_session(make_access()), (POST, ACCEPTED)) == at()
+    assert play(open_session(make_access(), 2.0), (with_delay(POST, 2.0), ACCEPTED)) == at()
+
+
+def test_open_session_names_the_algorithm() -> None:
+    """The POST SHOULD have the parameter for any algorithm but sha256 (end-4c)."""
+    strong = Request("POST", f"{UPLOADS}?digest-algorithm=sha512", body=b"")
+    flow = open_session(make_access(), algorithm="sha512")
+    assert play(flow, (strong, ACCEPTED)) == at()
+    flow = open_session(make_access(), algorithm="sha256")
+    assert play(flow, (POST, ACCEPTED)) == at()
 
 
 @pytest.mark.parametrize(
@@ -71,7 +80,17 @@ def test_open_session_returns_the_location() -> None:
 def test_open_session_returns_the_min_chunk_within_the_limit(text: str, size: int) -> None:
     """OCI-Chunk-Min-Length: the client SHOULD NOT send smaller ones, the last one apart."""
     response = Response(202, {"location": FIRST, "oci-chunk-min-length": text})
-    assert play(open_session(make_access()), (POST, response)) == (at(), size)
+    assert play(open_session(make_access()), (POST, response)).limits == (size, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1", 1), ("104857600", 100 << 20), ("0", 0), ("-1", 0), ("5MB", 0), ("9" * 19, 0)],
+)
+def test_open_session_returns_the_max_chunk(text: str, size: int) -> None:
+    """OCI-Chunk-Max-Length is proposed (opencontainers/distribution-spec#485)."""
+    response = Response(202, {"location": FIRST, "oci-chunk-max-length": text})
+    assert play(open_session(make_access()), (POST, response)).limits == (0, size)
 
 
 def test_streamed_patch_has_neither_length_nor_range() -> None:

@@ -15,6 +15,7 @@ from tests.protocol.driver import (
     SECOND,
     USER,
     Answer,
+    KnownBody,
     delete,
     drive,
     from_redirect,
@@ -25,6 +26,7 @@ from tests.protocol.driver import (
     token_request,
     upload_known,
     with_authorization,
+    with_delay,
     with_joined_body,
 )
 from tests.protocol.upload.conversation import BODY, CREATED, CUT, NEXT, TOKEN, finalize
@@ -44,7 +46,9 @@ from brolga.errors import (
 from brolga.protocol import (
     Request,
     Response,
+    Retry,
     Timeout,
+    upload_stream,
 )
 from brolga.spec.digest import Digest
 
@@ -55,6 +59,30 @@ def test_upload_stream_sends_post_patch_put() -> None:
     """A chunked upload: obtain a session, upload, close it (Pushing a blob in chunks)."""
     flow = upload_known(make_access(), BODY, finalize)
     assert play(flow, (POST, ACCEPTED), (patch(BODY), NEXT), (put(), CREATED)) is BLOB
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_upload_stream_opens_session_with_the_algorithm_of_the_digest(is_known: bool) -> None:
+    """The registry hashes by it from the first byte on; a new session has it too."""
+    strong = replace(BLOB, digest=Digest.of(b"blob", "sha512"))
+    post = replace(POST, url=f"{POST.url}?digest-algorithm=sha512")
+    closing = replace(put(), url=f"{SECOND}&digest=sha512%3A{strong.digest.encoded}")
+    flow = upload_stream(
+        make_access(retry=Retry(attempts=2)),
+        KnownBody(BODY),
+        lambda: strong,
+        descriptor=strong if is_known else None,
+        algorithm="sha256" if is_known else "sha512",
+    )
+    steps = [
+        (post, ACCEPTED),
+        (patch(BODY), Response(404)),
+        (delete(FIRST), Response(204)),
+        (with_delay(post, 0.5), ACCEPTED),
+        (patch(BODY), NEXT),
+        (closing, CREATED),
+    ]
+    assert play(flow, *steps) is strong
 
 
 def test_upload_stream_sends_no_content_range() -> None:

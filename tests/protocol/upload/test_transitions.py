@@ -51,6 +51,14 @@ CONVERSATIONS = {
         "POST 202, PATCH cut, GET 404, DELETE 204, POST 403",
         "Idle OPENED Open RESUME Uncertain RESTART Idle FAIL Failed",
     ),
+    "PATCH that is redirected": (
+        "POST 202, PATCH 307, PATCH 308, PATCH 202, PUT 201",
+        ("Idle OPENED Open MOVED Open MOVED Open ACKNOWLEDGED Open SENT Committing STORED Done"),
+    ),
+    "PUT of all that is redirected": (
+        "POST 202, PUT 307, PUT 201",
+        "Idle OPENED Open SENT Committing MOVED Committing STORED Done",
+    ),
     "PATCH to a lost session": (
         "POST 202, PATCH 404, DELETE 204, POST 403",
         "Idle OPENED Open RESTART Idle FAIL Failed",
@@ -114,7 +122,8 @@ def respond(text: str) -> Answer:
         return CUT
     if not text.isdecimal():
         return Response(204, {"range": text})
-    headers = {"200": LENGTH, "202": {"location": SECOND}}.get(text, {})
+    locations = {status: {"location": SECOND} for status in ("202", "307", "308")}
+    headers = {"200": LENGTH, **locations}.get(text, {})
     return Response(int(text), headers, sent=4)
 
 
@@ -138,11 +147,13 @@ def test_upload_goes_through_the_states(
         assert request.method == method
         return respond(text)
 
+    is_known = "PATCH" not in answers and "PUT" in answers
     upload = upload_stream(
         make_access(retry=Retry(attempts=3)),
         KnownBody(BODY),
         lambda: BLOB,
-        strategy=UploadStrategy(),
+        descriptor=BLOB if is_known else None,
+        strategy=UploadStrategy(monolithic_max=4),
     )
     with suppress(BrolgaError):
         drive(upload, answer)

@@ -150,11 +150,37 @@ def test_tag_and_delete_in_a_layout(client: Client, place: str) -> None:
         client.delete(place)
 
 
+def test_push_and_copy_write_several_tags(client: Client, place: str, tmp_path: Path) -> None:
+    """That of the place, if it has one, and the others."""
+    tree, home = client.get(place), f"oci:{tmp_path}/b"
+    assert client.push(f"{home}:v1", tree, tags=["v2", "v3"]).digest == tree.digest
+    assert client.tags(home) == ["v1", "v2", "v3"]
+    client.copy(place, home, tags=["v4"])
+    client.tag(f"{home}:v4", "v5", "v6")
+    assert client.tags(home) == ["v1", "v2", "v3", "v4", "v5", "v6"]
+    client.push_mutated(place, f"{home}:v7", lambda image: image, tags=["v8"])
+    assert client.tags(home)[-2:] == ["v7", "v8"]
+
+
+def test_push_rejects_several_tags_of_an_archive(
+    client: Client, place: str, tmp_path: Path
+) -> None:
+    """It is written under one name."""
+    archive = f"oci-archive:{tmp_path}/b.tar:v1"
+    with pytest.raises(InvalidReference, match="is an archive: it is written under one name"):
+        client.push(archive, client.get(place), tags=["v2"])
+    assert list(tmp_path.glob("b.tar")) == []
+
+
 @pytest.mark.parametrize("tag", ["", "@0", str(OTHER)])
 def test_tag_rejects_a_number_or_digest(client: Client, place: str, tag: str) -> None:
     """Such a tag could not be used."""
-    with pytest.raises(InvalidReference, match="cannot be a new name"):
-        client.tag(place, tag)
+    for tags in ([tag], ["v2", tag]):
+        with pytest.raises(InvalidReference, match="cannot be a new name"):
+            client.tag(place, *tags)
+        with pytest.raises(InvalidReference, match="cannot be a new name"):
+            client.push(place, client.get(place), tags=tags)
+    assert "v2" not in client.tags(place.rpartition(":")[0])
 
 
 def test_push_rejects_a_place_with_another_digest(

@@ -457,8 +457,8 @@ class Checking(Store):
         self.status = status
         self.put_as: list[str] = []
 
-    def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
-        self.put_as.append(name)
+    def push_manifest(self, manifest: Manifest | Index, *names: str) -> None:
+        self.put_as += names
         if isinstance(manifest, Index):
             parts = [str(child.digest) for child in manifest.manifests]
             known = {str(one.digest) for one in self.documents.values()}
@@ -467,7 +467,7 @@ class Checking(Store):
             known = set(self.blobs)
         if not known.issuperset(parts):
             raise RegistryError("unknown", method="PUT", url="u", status=self.status)
-        super().push_manifest(manifest, name)
+        super().push_manifest(manifest, *names)
 
 
 def layered(*texts: str) -> Image:

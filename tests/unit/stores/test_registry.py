@@ -9,15 +9,23 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from tests.protocol.driver import HOME, ONCE, REPOSITORY, Answer, drive, make_access
 
-from brolga.errors import ProtocolViolation, RegistryError, SourceError, TransportError
-from brolga.images import BlockStream, Image, InMemoryBlob, StoredBlob
+from brolga.errors import (
+    DigestMismatch,
+    ProtocolViolation,
+    RegistryError,
+    SourceError,
+    TransportError,
+)
+from brolga.images import BlockStream, Image, InMemoryBlob, StoredBlob, StreamBlob
 from brolga.protocol import Request, Response, Retry, UploadStrategy
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.manifest import Manifest
 from brolga.spec.mediatypes import OCI_LAYER
 from brolga.spec.reference import Repository
+from brolga.stores.push import push
 from brolga.stores.registry import RegistryStore
+from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -213,12 +221,58 @@ def keeping(*names: str) -> Callable[[Request], Response]:
     return answer
 
 
+def naming(*tags: str, answer: Callable[[Request], Response]) -> Callable[[Request], Response]:
+    """Return a registry that names in OCI-Tag those of `tags` that are parameters."""
+
+    def named(request: Request) -> Response:
+        response = answer(request)
+        header = ", ".join(tag for tag in tags if f"tag={tag}" in request.url)
+        return replace(response, headers={**response.headers, "oci-tag": header})
+
+    return named
+
+
 def test_push_manifest_puts_sha512_digest_before_tag() -> None:
     """A registry names by sha256 what comes under a tag."""
     told = Told(keeping("sha512"))
     remote(told).push_manifest(STRONG, "v1")
     name = f"manifests/{STRONG.digest}"
-    assert told.asked == [f"PUT {name}", f"HEAD {name}", "PUT manifests/v1"]
+    assert told.asked == [f"PUT {name}?tag=v1", f"HEAD {name}", "PUT manifests/v1"]
+
+
+def test_push_manifest_puts_sha512_digest_and_tag_at_once() -> None:
+    """A registry that knows tags as parameters gives the tag the digest of the URL (end-7b)."""
+    told = Told(naming("v1", answer=keeping("sha512")))
+    remote(told).push_manifest(STRONG, "v1")
+    name = f"manifests/{STRONG.digest}"
+    assert told.asked == [f"PUT {name}?tag=v1", f"HEAD {name}"]
+
+
+@pytest.mark.parametrize(
+    ("known", "left"), [((), ("v1", "v2")), (("v1",), ("v2",)), (("v1", "v2"), ())]
+)
+def test_push_manifest_puts_several_tags(known: tuple[str, ...], left: tuple[str, ...]) -> None:
+    """One request sets all of them, or some, or none: the others follow one by one."""
+    told = Told(naming(*known, answer=keeping()))
+    remote(told).push_manifest(DOCUMENT, "v1", "v2")
+    assert told.asked == [
+        f"PUT manifests/{DOCUMENT.digest}?tag=v1&tag=v2",
+        *(f"PUT manifests/{tag}" for tag in left),
+    ]
+
+
+def test_tag_pushes_the_manifest_once() -> None:
+    """The manifest is read once, whatever the number of tags is."""
+
+    def answer(request: Request) -> Response:
+        if request.method == "GET":
+            return Response(200, {"content-type": DOCUMENT.media_type}, DOCUMENT.raw)
+        return Response(201, {"oci-tag": "v2,v3"})
+
+    told = Told(answer)
+    assert remote(told).tag("v1", "v2", "v3") == DOCUMENT.descriptor
+    put = f"PUT manifests/{DOCUMENT.digest}?tag=v2&tag=v3"
+    assert told.asked == ["GET manifests/v1", put]
 
 
 def test_push_manifest_puts_sha256_once() -> None:
@@ -235,7 +289,7 @@ def test_push_manifest_raises_if_the_registry_renames_it(name: str) -> None:
     with pytest.raises(ProtocolViolation, match="does not keep it under this digest") as caught:
         remote(told).push_manifest(STRONG, name)
     assert "PUT manifests/v1" not in told.asked
-    assert "copy to another" in caught.value.__notes__[0]
+    assert "use another registry" in caught.value.__notes__[0]
 
 
 def test_push_manifest_adds_hint_if_the_digest_is_refused() -> None:
@@ -247,6 +301,62 @@ def test_push_manifest_adds_hint_if_the_digest_is_refused() -> None:
     with pytest.raises(RegistryError) as caught:
         remote(told).push_manifest(DOCUMENT, "v1")
     assert not any("sha512" in note for note in getattr(caught.value, "__notes__", ()))
+
+
+STRONG_POST = "POST blobs/uploads/?digest-algorithm=sha512"
+
+
+def strong_stream() -> StreamLayer:
+    """Return a stream whose digest is by sha512."""
+    return StreamLayer([DATA], "none", digest_algorithm="sha512")
+
+
+def test_push_opens_session_with_the_algorithm_of_a_stream() -> None:
+    """End-4c; and the blob is asked for under its digest, which the manifest will have."""
+    told, layer = Told(keeping("sha512")), strong_stream()
+    assert remote(told).push(StreamBlob(layer)).digest == layer.digest == Digest.of(DATA, "sha512")
+    assert told.asked[0] == STRONG_POST
+    assert told.asked[-2].startswith(f"PUT {HOME}/session?digest=sha512")
+    assert told.asked[-1] == f"HEAD blobs/{layer.digest}"
+
+
+@pytest.mark.parametrize(
+    ("refused", "response"),
+    [
+        ("POST", Response(400, body=b'{"errors": [{"code": "DIGEST_INVALID"}]}')),
+        ("POST", Response(404)),
+        ("PUT", Response(400, body=b'{"errors": [{"code": "DIGEST_INVALID"}]}')),
+        ("PUT", Response(400, body=b'{"errors": [{"code": "UNSUPPORTED"}]}')),
+    ],
+)
+def test_push_adds_hint_if_the_algorithm_of_a_stream_is_refused(
+    refused: str, response: Response
+) -> None:
+    """The error says what the registry answered, and what may be the reason."""
+    kept = keeping()
+    told = Told(lambda request: response if request.method == refused else kept(request))
+    with pytest.raises((RegistryError, DigestMismatch)) as caught:
+        remote(told).push(strong_stream())
+    assert "if the registry does not take sha512" in caught.value.__notes__[-1]
+    told = Told(lambda request: response if request.method == refused else kept(request))
+    with pytest.raises((RegistryError, DigestMismatch)) as caught:
+        remote(told).push(StreamLayer([DATA], "none"))
+    assert not any("sha512" in note for note in getattr(caught.value, "__notes__", ()))
+
+
+def test_push_adds_no_hint_to_a_failure_of_another_kind() -> None:
+    """A registry that is down says nothing of algorithms."""
+    with pytest.raises(RegistryError) as caught:
+        remote(Told(lambda _: Response(503))).push(strong_stream())
+    assert not any("sha512" in note for note in getattr(caught.value, "__notes__", ()))
+
+
+def test_push_raises_if_the_registry_ignores_the_algorithm() -> None:
+    """The blob is in the registry under its sha256 digest alone, and no manifest names it."""
+    told = Told(keeping("sha256"))
+    with pytest.raises(ProtocolViolation, match=r"took the blob sha512:.*does not keep it under"):
+        push(remote(told), Image.empty().append(strong_stream()), "v1")
+    assert not any("manifests" in asked for asked in told.asked)
 
 
 STRONG_BYTES = InMemoryBlob(DATA, OCI_LAYER, "sha512")

@@ -16,11 +16,13 @@ from tests.unit.stream.layers import SMALL, assert_not_computed, drain, sha256
 
 from brolga import (
     Descriptor,
+    Digest,
     LayerState,
     StreamConsumed,
     StreamLayer,
 )
-from brolga.spec.blob import Progress
+from brolga.errors import InvalidDigest
+from brolga.spec.blob import Progress, digest_algorithm
 from brolga.stream.compression import BLOCK_SIZE
 from brolga.stream.layer import MAX_THREADS
 
@@ -52,6 +54,37 @@ def test_stream_computes_digest_size_and_diff_id(
     assert layer.progress == Progress(len(large), len(out))
     if compression == "gzip":
         assert gzip.decompress(out) == large
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_stream_computes_digest_by_the_algorithm(
+    compression: str, algorithm: str, large: bytes
+) -> None:
+    """The DiffID is by sha256 in any case, as config.md has it."""
+    layer = StreamLayer([large], compression, digest_algorithm=algorithm)
+    assert digest_algorithm(layer) == algorithm
+    out = drain(layer)
+    assert layer.digest == layer.descriptor.digest == Digest.of(out, algorithm)
+    assert layer.diff_id == sha256(large)
+    assert digest_algorithm(layer) == algorithm
+
+
+def test_layer_rejects_unknown_algorithm() -> None:
+    """Before anything is read."""
+    with pytest.raises(InvalidDigest, match="'md5' cannot be computed here: sha256 and sha512 can"):
+        StreamLayer([b"a"], digest_algorithm="md5")
+
+
+@pytest.mark.parametrize("compression", ["gzip", "none"])
+def test_reread_after_sha512_stream(compression: str, tmp_path: Path) -> None:
+    """The second pass compares what was read, whatever the digest is."""
+    path = tmp_path / "source"
+    path.write_bytes(SMALL)
+    layer = StreamLayer(path, compression, digest_algorithm="sha512")
+    with layer.open() as stream:
+        first = b"".join(stream)
+        assert b"".join(stream.reread()) == first
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])

@@ -20,7 +20,7 @@ from brolga.images import Image, ImageIndex
 from brolga.spec.mediatypes import COMPRESSION_BY_LAYER
 from brolga.spec.platform import DEFAULT_PLATFORM, Platform
 from brolga.spec.reference import Reference
-from brolga.stores.location import ImageRef, is_pipe, parse_image_ref
+from brolga.stores.location import ImageRef, home_of, is_pipe, parse_image_ref
 
 if TYPE_CHECKING:
     from brolga.client import Client
@@ -48,10 +48,11 @@ if TYPE_CHECKING:
     "-t",
     "--new_tag",
     "--tag",
-    "target",
+    "targets",
     metavar="REF",
+    multiple=True,
     required=True,
-    help="The name of the new image.",
+    help="The name of the new image; repeatable, in one repository.",
 )
 @click.option(
     "-o",
@@ -90,7 +91,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     *,
     base: str | None,
     sources: list[str],
-    target: str,
+    targets: tuple[str, ...],
     output: str | None,
     platform: Platform | None,
     created_by: str,
@@ -113,10 +114,8 @@ def command(  # noqa: PLR0913 - the flags of the verb
     """
     check_clock()
     start_s = time.monotonic()
-    ref = parse_image_ref(target)
+    ref, tags = _parse_targets(targets)
     base_ref = None if base is None else parse_image_ref(base)
-    if ref.digest:
-        raise click.UsageError("-t: give a tag; the digest is the new image's own")
     if output is not None:
         ref = archive_ref(output, ref)
     check_target(ref, as_json=as_json)
@@ -147,11 +146,23 @@ def command(  # noqa: PLR0913 - the flags of the verb
         show_progress(layers, layer_opts.progress),
     ):
         if base_ref and is_piped:
-            ref = client.push_mutated(base_ref, ref, appender.append, platform)
+            ref = client.push_mutated(base_ref, ref, appender.append, platform, tags=tags)
         else:
             image, expected = _get_base(client, base_ref, platform, ref)
-            ref = client.push(ref, appender.append(image), expected=expected)
+            ref = client.push(ref, appender.append(image), tags=tags, expected=expected)
     _print(ref, appender, time.monotonic() - start_s, as_json=as_json)
+
+
+def _parse_targets(targets: Sequence[str]) -> tuple[ImageRef, Sequence[str]]:
+    """Return the first REF, and the tags of the others, which must be in the same repository."""
+    refs = [parse_image_ref(target) for target in targets]
+    if any(ref.digest for ref in refs):
+        raise click.UsageError("-t: give a tag; the digest is the new image's own")
+    first, *others = refs
+    for ref in others:
+        if home_of(ref) != home_of(first):
+            raise click.UsageError(f"-t: {ref} is not in the repository of {first}")
+    return first, [ref.tag or "" for ref in others]
 
 
 class _Appender:

@@ -67,6 +67,12 @@ def command() -> None:
     help="Bytes of a blob at most: 10GiB.  [default: 256GiB]",
 )
 @click.option(
+    "--max-chunk",
+    metavar="SIZE",
+    type=Parsed(_parse_max_upload),
+    help="Bytes of one request of an upload at most, which clients are told; default: no limit.",
+)
+@click.option(
     "--upload-expiry",
     "upload_expiry_s",
     metavar="TIME",

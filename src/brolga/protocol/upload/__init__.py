@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from brolga.errors import BrolgaError
+from brolga.errors import BrolgaError, RegistryError
 from brolga.protocol.http import BodyError, Flow
 from brolga.protocol.retry import Retry, is_transient
 from brolga.protocol.upload.flow import Upload
 from brolga.protocol.upload.known_registries import UploadStrategy
 from brolga.protocol.upload.machine import Event, Idle, State, advance
 from brolga.protocol.upload.session import UploadSession, post_blob
+from brolga.spec.digest import CANONICAL
 from brolga.spec.value import replace
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from brolga.protocol.auth import Access
     from brolga.protocol.upload.body import Body
     from brolga.spec.descriptor import Descriptor
+
+_TOO_LARGE: Final = 413  # for one request: a session may take the bytes in chunks
 
 
 def upload_stream(  # noqa: PLR0913 - what goes where, and how
@@ -33,22 +36,29 @@ def upload_stream(  # noqa: PLR0913 - what goes where, and how
     session: UploadSession | None = None,
     strategy: UploadStrategy | None = None,
     retry: Retry | None = None,
+    algorithm: str = CANONICAL,
 ) -> Flow[Descriptor]:
     """Upload a stream as a blob (distribution-spec, Pushing blobs).
 
     `finalize` returns the blob's descriptor. It is called after the last byte of the body was read,
     and must raise an error if the stream did not end cleanly. `descriptor` is the same, if it is
-    known before. `session` is one that is open already.
+    known before. `session` is one that is open already; `algorithm` is that of the digest.
 
     Raises UploadInterrupted if the bytes did not all arrive, StreamNotReplayable if bytes that have
     to be sent again are gone, RegistryError if the registry refused, DigestMismatch if it stored
     other bytes, and whatever the body or `finalize` raises.
     """
-    state: State = Idle(strategy=strategy or UploadStrategy())
+    strategy = strategy or UploadStrategy()
+    state: State = Idle(strategy=strategy)
     if session is not None:
-        state = advance(state, Event.OPENED, session=session)
+        strategy = strategy.with_chunk_limits(*session.limits)
+        state = advance(state, Event.OPENED, session=session, strategy=strategy)
+    if descriptor is not None:
+        algorithm = descriptor.digest.algorithm
     retry = retry or access.registry.retry
-    upload = Upload(access, body, finalize, state, descriptor=descriptor, retry=retry)
+    upload = Upload(
+        access, body, finalize, state, descriptor=descriptor, retry=retry, algorithm=algorithm
+    )
     cause: BaseException
     try:
         return (yield from upload.run())
@@ -88,7 +98,8 @@ def upload_bytes(
         try:
             session = yield from post_blob(access, data, descriptor.digest)
         except BrolgaError as error:
-            if not is_transient(error):
+            is_too_large = isinstance(error, RegistryError) and error.status == _TOO_LARGE
+            if not is_too_large and not is_transient(error):
                 raise
         else:
             if session is None:

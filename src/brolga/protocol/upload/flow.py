@@ -7,7 +7,7 @@ digest exists only if the stream came to its clean end, so nothing else is commi
 from __future__ import annotations
 
 from contextlib import closing, suppress
-from functools import partial
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import (
@@ -19,6 +19,12 @@ from brolga.errors import (
     UploadInterrupted,
 )
 from brolga.protocol.http import call
+from brolga.protocol.redirects import (
+    MAX_REDIRECTS,
+    redirect,
+    redirect_target,
+    too_many_redirects,
+)
 from brolga.protocol.responses import raise_for_status
 from brolga.protocol.retry import RETRY_LATER_STATUSES, Retry, RetryBudget
 from brolga.protocol.upload import recovery
@@ -57,10 +63,12 @@ from brolga.protocol.upload.session import (
     streamed_patch,
     verify_stored,
 )
+from brolga.protocol.urls import redact
+from brolga.spec.digest import CANONICAL
 from brolga.spec.value import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from brolga.protocol.auth import Access
     from brolga.protocol.http import Flow, Request, Response
@@ -68,6 +76,15 @@ if TYPE_CHECKING:
 
 _HEAD_ATTEMPTS: Final = 3  # after a PUT without an answer
 _UNEXPECTED: Final = (200, 202, 203)  # to a PUT: a proxy's answer, or the registry is not done yet
+
+
+class _Redirected(Exception):
+    """A stream has to be sent to another URL; `error` is for the case that this is impossible."""
+
+    def __init__(self, error: UploadInterrupted, url: str) -> None:
+        super().__init__()
+        self.error = error
+        self.url = url
 
 
 class Upload:
@@ -82,12 +99,14 @@ class Upload:
         *,
         descriptor: Descriptor | None,
         retry: Retry,
+        algorithm: str = CANONICAL,
     ) -> None:
         self.access = access
         self.body = body
         self.finalize = finalize
         self.descriptor = descriptor
         self.retry = retry
+        self.algorithm = algorithm
         self.state = state
         clock = access.registry.clock
         self.budget = RetryBudget(retry, clock)
@@ -98,6 +117,8 @@ class Upload:
         while isinstance(self.state, Active):
             try:
                 yield from self._step(self.state)
+            except _Redirected as error:
+                self._follow(error)
             except (TransportError, UploadInterrupted, RegistryError, DigestMismatch) as error:
                 yield from self._recover(error)
         assert isinstance(self.state, Done)  # noqa: S101 - a failure is raised
@@ -136,7 +157,8 @@ class Upload:
         if response is not None and response.status in PATCH_SUCCESS:
             with suppress(ProtocolViolation):
                 if not isinstance(state, Committing):
-                    return follow_location(session, streamed_patch(session, ()), response, 0)
+                    patch = _redirect_all(streamed_patch(session, ()), state.redirects)
+                    return follow_location(session, patch, response, 0)
         return session
 
     def cancel(self, response: Response | None = None) -> Flow[None]:
@@ -146,8 +168,9 @@ class Upload:
             yield from cancel(self.access, session)
 
     def _open(self, state: Active) -> Flow[None]:
-        session, min_chunk_size = yield from open_session(self.access, self.budget.take_delay_s())
-        strategy = state.strategy.with_min_chunk(min_chunk_size)
+        delay_s = self.budget.take_delay_s()
+        session = yield from open_session(self.access, delay_s, self.algorithm)
+        strategy = state.strategy.with_chunk_limits(*session.limits)
         self._advance(Event.OPENED, session=session, strategy=strategy)
 
     def _send(self, state: Open) -> Flow[None]:
@@ -208,19 +231,23 @@ class Upload:
     def _patch(self, request: Request, size: int | None = None) -> Flow[None]:
         """Send a PATCH of `size` bytes, or of all that the body has, once."""
         state, body = self._in_session, self.body
+        request = _redirect_all(request, state.redirects)
         try:
             response = yield from self.access.send(request, retry=False)
         except TransportError as error:
             sent = min(state.acknowledged + error.sent, body.bytes_read)
             text = f"the upload was cut after {sent} bytes"
             raise self._interrupted(text, sent, error) from error
+        self._check_redirect(request, response)
         self.budget.note_retry_after(response)
         raise_for_status(request, response, *PATCH_SUCCESS)
         self._check_complete(response)
         acknowledged = body.bytes_read if size is None else state.acknowledged + size
+        if state.redirects:
+            response = replace(response, redirected_to=request.url)
         session = follow_location(state.session, request, response, acknowledged)
         split = state.split or (size is None and not body.ended)
-        self._advance(Event.ACKNOWLEDGED, session=session, split=split)
+        self._advance(Event.ACKNOWLEDGED, session=session, split=split, redirects=())
 
     def _query(self, state: Uncertain) -> Flow[None]:
         """Ask how many bytes the session has; give it up if the registry does not say so."""
@@ -234,8 +261,9 @@ class Upload:
     def _commit(self, state: Committing) -> Flow[None]:
         """Send the PUT once, since a second one may find no session, and check the response."""
         descriptor, attempts = state.descriptor, self.retry.attempts
+        put = _redirect_all(state.put, state.redirects)
         try:
-            response = yield from self.access.send(state.put, retry=False)
+            response = yield from self.access.send(put, retry=False)
         except TransportError as error:
             self._note_unconfirmed(attempts)
             heads = _HEAD_ATTEMPTS if error.sent >= state.size else 1
@@ -246,6 +274,7 @@ class Upload:
             text = f"{sent} of {descriptor.size} bytes were sent, and the registry "
             text += "does not show the blob" if exists is False else "does not answer"
             raise self._interrupted(text, sent, error, is_absent=exists is False) from error
+        self._check_redirect(put, response)
         if response.status in RETRY_LATER_STATUSES:
             self._note_unconfirmed(1)
         elif response.status in recovery.DOUBTFUL or response.status in _UNEXPECTED:
@@ -254,7 +283,7 @@ class Upload:
                 return
         self.budget.note_retry_after(response)
         try:
-            verify_stored(state.put, response, descriptor.digest)
+            verify_stored(put, response, descriptor.digest)
         except RegistryError as error:
             if recovery.may_follow_commit(error):
                 self._note_unconfirmed(1)
@@ -294,6 +323,29 @@ class Upload:
                 return exists
             delay_s = next_delay_s
         return False
+
+    def _check_redirect(self, request: Request, response: Response) -> None:
+        """Raise _Redirected if a stream has to be sent to another URL."""
+        target = None if request.is_repeatable else redirect_target(request, response)
+        if target is not None:
+            sent = self._in_session.acknowledged + response.sent
+            text = f"the registry redirected the upload to {redact(target)} after {sent} bytes"
+            raise _Redirected(self._interrupted(text, sent), target)
+
+    def _follow(self, redirected: _Redirected) -> None:
+        """Send the stream to another URL next, if its bytes are still there."""
+        state = self._in_session
+        check_replayable(self.body, state.acknowledged, redirected.error)
+        if len(state.redirects) == MAX_REDIRECTS:
+            raise too_many_redirects(self.access.registry.base)
+        # If bytes were kept all the same, the digest will differ: a new session follows then.
+        changes: dict[str, object] = {
+            "redirects": (*state.redirects, redirected.url),
+            "resumed": state.resumed or redirected.error.sent > state.acknowledged,
+        }
+        if isinstance(state, Committing):
+            changes["put"] = replace(state.put, body=self.body.blocks(0))
+        self._advance(Event.MOVED, **changes)
 
     def _check_complete(self, response: Response) -> None:
         """Raise UploadInterrupted for a response that came before the end of the body."""
@@ -340,7 +392,8 @@ class Upload:
         strategy = recovery.adapt(state, error, action)
         if action is Recovery.RESUME:
             queries = state.failed_queries + 1 if isinstance(state, Uncertain) else 0
-            known = {"failed_queries": queries, "replayable": self.body.replayable_from == 0}
+            replayable = self.body.replayable_from == 0
+            known = {"failed_queries": queries, "replayable": replayable, "redirects": ()}
             self._advance(action, cause=cause, strategy=strategy, **known)
         else:
             yield from self._restart(action, cause=cause, strategy=strategy)
@@ -351,3 +404,8 @@ class Upload:
         self._advance(action, **changes)
         self.budget.record_session_loss()
         yield from cancel(self.access, session)
+
+
+def _redirect_all(request: Request, urls: Iterable[str]) -> Request:
+    """Return the request for the last of the URLs that redirects led to, one after the other."""
+    return reduce(redirect, urls, request)

@@ -55,10 +55,24 @@ class UploadStrategy(Value):
         """Return the strategy with one PATCH for a stream, however silent it is."""
         return replace(self, splits=False)
 
-    def with_min_chunk(self, size: int) -> UploadStrategy:
-        """Return the strategy with chunks of `size` bytes or more."""
-        chunk_size = self.chunk_size and max(size, self.chunk_size)
-        return replace(self, chunk_size=chunk_size, min_chunk_size=max(size, self.min_chunk_size))
+    def with_chunk_limits(self, smallest: int, largest: int) -> UploadStrategy:
+        """Return the strategy with no smaller and no larger requests; 0 sets none.
+
+        If there is a largest size, a stream goes in chunks. The last one may be smaller.
+        """
+        chunk_size = self.chunk_size and max(smallest, self.chunk_size)
+        min_chunk_size, monolithic_max = max(smallest, self.min_chunk_size), self.monolithic_max
+        if largest:
+            default = self.fallback_chunk_size or UploadStrategy.fallback_chunk_size
+            chunk_size = min(largest, chunk_size or default)
+            min_chunk_size = min(largest, min_chunk_size)
+            monolithic_max = min(largest, monolithic_max)
+        return replace(
+            self,
+            chunk_size=chunk_size,
+            min_chunk_size=min_chunk_size,
+            monolithic_max=monolithic_max,
+        )
 
     def cap_chunk(self, size: int) -> UploadStrategy:
         """Return the strategy with chunks after a 413 of at most `size` bytes, or 8 MiB if less."""

@@ -26,6 +26,7 @@ class Event(Enum):
 
     OPENED = "the POST opened a session"
     ACKNOWLEDGED = "a PATCH was acknowledged"
+    MOVED = "the stream has to be sent to another URL"
     LOCATED = "the GET says how many bytes the session has"
     SENT = "all bytes were sent, but those of the PUT"
     UNCONFIRMED = "the PUT may have stored the blob, but no answer confirms it"
@@ -75,12 +76,14 @@ class InSession(Active, kw_only=True):
     """A session is open.
 
     `resumed` says whether it went on after a failure, and `split` whether a stream that fell silent
-    went on in another PATCH.
+    went on in another PATCH. `redirects` are the URLs that the next request was redirected to: it
+    goes to the last of them.
     """
 
     session: UploadSession
     resumed: bool = False
     split: bool = False
+    redirects: tuple[str, ...] = ()
 
     @property
     def acknowledged(self) -> int:
@@ -132,6 +135,7 @@ TRANSITIONS: Final[Mapping[type[State], Mapping[Event | Recovery, type[State]]]]
     Idle: {Event.OPENED: Open, Event.FOUND: Done, Recovery.FAIL: Failed},
     Open: {
         Event.ACKNOWLEDGED: Open,
+        Event.MOVED: Open,
         Event.SENT: Committing,
         Event.FOUND: Done,
         Recovery.RESUME: Uncertain,
@@ -148,6 +152,7 @@ TRANSITIONS: Final[Mapping[type[State], Mapping[Event | Recovery, type[State]]]]
     },
     Committing: {
         Event.UNCONFIRMED: Committing,
+        Event.MOVED: Committing,
         Event.STORED: Done,
         Event.FOUND: Done,
         Recovery.RESUME: Uncertain,

@@ -13,12 +13,17 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from brolga.errors import BrolgaError, DigestMismatch, ProtocolViolation, RegistryError
+from brolga.protocol.blobs import head_blob
 from brolga.protocol.http import Blocks, BodyError, Flow, Request, Response, Timeout
 from brolga.protocol.responses import confirms_blob, content_digest, location, raise_for_status
 from brolga.protocol.retry import TRANSIENT_STATUSES, is_transient
-from brolga.protocol.urls import with_digest
+from brolga.protocol.urls import hostname, with_digest
+from brolga.spec.digest import CANONICAL
+from brolga.spec.value import replace
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from brolga.protocol.auth import Access
     from brolga.protocol.upload.body import Chunk
     from brolga.spec.descriptor import Descriptor
@@ -31,24 +36,60 @@ _OCTETS: Final = "application/octet-stream"
 _RANGE: Final = r"(?:bytes=)?0-(-?[0-9]{1,19})"
 # A chunk is held in memory, and a registry does not choose how much: a larger wish is ignored.
 _MAX_CHUNK: Final = 32 << 20  # bytes
-_MIN_CHUNK: Final = r"[0-9]{1,8}"
+_SIZE: Final = r"[0-9]{1,18}"
+
+
+class ChunkLimits(NamedTuple):
+    """The sizes in bytes that a registry wants of a chunk; 0 if it sets none.
+
+    OCI-Chunk-Min-Length is of the distribution-spec; OCI-Chunk-Max-Length is proposed for it
+    (opencontainers/distribution-spec#485).
+    """
+
+    smallest: int = 0
+    largest: int = 0
 
 
 class UploadSession(NamedTuple):
-    """Where an upload session is, and how many bytes the registry has acknowledged."""
+    """Where an upload session is, and how many bytes the registry has acknowledged.
+
+    `redirected_from` is as in `Request`, if another host than the registry named the URL.
+    """
 
     url: str
     acknowledged: int = 0
+    redirected_from: str = ""
+    limits: ChunkLimits = ChunkLimits()
+
+    def request(
+        self, method: str, headers: Mapping[str, str], body: bytes | Blocks | None = None
+    ) -> Request:
+        """Return a request to the session, which may take long: some storage moves the blob."""
+        named_by = self.redirected_from
+        return Request(method, self.url, headers, body, Timeout.LONG, redirected_from=named_by)
 
 
-def open_session(access: Access, delay_s: float = 0.0) -> Flow[tuple[UploadSession, int]]:
-    """Open a session (end-4a); return it and the registry's OCI-Chunk-Min-Length in bytes, or 0."""
-    request = Request("POST", access.url("blobs/uploads/"), body=b"", delay_s=delay_s)
+def session_at(request: Request, response: Response, acknowledged: int = 0) -> UploadSession:
+    """Return the session at the Location of a response."""
+    named_by = hostname(response.redirected_to) or request.redirected_from
+    limits = _read_limits(response)
+    return UploadSession(location(request, response), acknowledged, named_by, limits)
+
+
+def open_session(
+    access: Access, delay_s: float = 0.0, algorithm: str = CANONICAL
+) -> Flow[UploadSession]:
+    """Open a session (end-4a).
+
+    "When pushing a blob with a digest algorithm other than `sha256`, the post request SHOULD
+    include the `digest-algorithm` parameter" (end-4c; opencontainers/distribution-spec#543, commit
+    dc18cea).
+    """
+    query = "" if algorithm == CANONICAL else f"?digest-algorithm={algorithm}"
+    request = Request("POST", access.url(f"blobs/uploads/{query}"), body=b"", delay_s=delay_s)
     response = yield from send_post(access, request)
     raise_for_status(request, response, HTTPStatus.ACCEPTED)
-    wish = re.fullmatch(_MIN_CHUNK, response.headers.get("oci-chunk-min-length", ""))
-    smallest = int(wish[0]) if wish else 0
-    return UploadSession(location(request, response)), smallest if smallest <= _MAX_CHUNK else 0
+    return session_at(request, response)
 
 
 def post_blob(access: Access, data: bytes, digest: Digest) -> Flow[UploadSession | None]:
@@ -57,7 +98,7 @@ def post_blob(access: Access, data: bytes, digest: Digest) -> Flow[UploadSession
     request = Request("POST", url, {"Content-Type": _OCTETS}, data)
     response = yield from send_post(access, request)
     if response.status == HTTPStatus.ACCEPTED:
-        return UploadSession(location(request, response))
+        return session_at(request, response)
     verify_stored(request, response, digest)
     return None
 
@@ -69,20 +110,19 @@ def send_post(access: Access, request: Request) -> Flow[Response]:
     except BodyError as failed:
         if failed.response is not None and failed.response.status == HTTPStatus.ACCEPTED:
             with suppress(ProtocolViolation):
-                yield from cancel(access, UploadSession(location(request, failed.response)))
+                yield from cancel(access, session_at(request, failed.response))
         raise
 
 
 def streamed_patch(session: UploadSession, body: Blocks) -> Request:
     """Return the PATCH that streams a body of unknown length."""
-    # Some storage moves the whole blob before it answers.
-    return Request("PATCH", session.url, {"Content-Type": _OCTETS}, body, Timeout.LONG)
+    return session.request("PATCH", {"Content-Type": _OCTETS}, body)
 
 
 def chunk_patch(session: UploadSession, chunk: Chunk) -> Request:
     """Return the PATCH of one chunk, which begins at the session's offset (end-5)."""
     headers = {"Content-Type": _OCTETS, "Content-Range": _content_range(session, chunk.size)}
-    return Request("PATCH", session.url, headers, chunk.blocks, Timeout.LONG)
+    return session.request("PATCH", headers, chunk.blocks)
 
 
 def closing_put(session: UploadSession, digest: Digest, last: Chunk | None = None) -> Request:
@@ -91,14 +131,13 @@ def closing_put(session: UploadSession, digest: Digest, last: Chunk | None = Non
     if last and session.acknowledged:
         headers["Content-Range"] = _content_range(session, last.size)
     body = last.blocks if last else b""
-    return Request("PUT", with_digest(session.url, digest), headers, body, Timeout.LONG)
+    return replace(session.request("PUT", headers, body), url=with_digest(session.url, digest))
 
 
 def monolithic_put(session: UploadSession, digest: Digest, body: Blocks, size: int) -> Request:
     """Return the PUT that carries a whole blob of known length, and closes the session (end-6)."""
-    headers = {"Content-Type": _OCTETS}
-    url = with_digest(session.url, digest)
-    return Request("PUT", url, headers, body, Timeout.LONG, size=size)
+    put = session.request("PUT", {"Content-Type": _OCTETS}, body)
+    return replace(put, url=with_digest(session.url, digest), size=size)
 
 
 def follow_location(
@@ -106,8 +145,8 @@ def follow_location(
 ) -> UploadSession:
     """Return the session at the Location of a response, or at the same URL if it has none."""
     if "location" not in response.headers:
-        return UploadSession(session.url, acknowledged)
-    return UploadSession(location(request, response), acknowledged)
+        return session._replace(acknowledged=acknowledged)
+    return session_at(request, response, acknowledged)
 
 
 def get_status(
@@ -118,7 +157,8 @@ def get_status(
     Return None if the response does not say so, or the session is lost: nothing must be sent to a
     session whose offset is unknown. Raises an error if a later query may succeed.
     """
-    request = Request("GET", session.url, delay_s=delay_s)
+    named_by = session.redirected_from
+    request = Request("GET", session.url, delay_s=delay_s, redirected_from=named_by)
     try:
         response = yield from access.send(request)
     except BrolgaError as error:
@@ -142,7 +182,7 @@ def query_blob(access: Access, descriptor: Descriptor, delay_s: float = 0.0) -> 
     """Return whether the registry has a blob of this digest (end-2), or None if it does not say."""
     request = Request("HEAD", access.url(f"blobs/{descriptor.digest}"), delay_s=delay_s)
     try:
-        response = yield from access.send(request)
+        response = yield from head_blob(access, request)
     except BrolgaError:
         return None
     is_known = response.status in (HTTPStatus.OK, HTTPStatus.NOT_FOUND)
@@ -167,10 +207,16 @@ def verify_stored(request: Request, response: Response, expected: Digest) -> Non
 def cancel(access: Access, session: UploadSession) -> Flow[None]:
     """Cancel a session (end-14). Failures are ignored."""
     try:
-        request = Request("DELETE", session.url, body=b"", timeout=Timeout.SHORT)
+        request = replace(session.request("DELETE", {}, b""), timeout=Timeout.SHORT)
         yield from access.send(request, retry=False)
     except Exception:  # noqa: BLE001 - the error that led here is the one to raise
         return
+
+
+def _read_limits(response: Response) -> ChunkLimits:
+    headers = (response.headers.get(f"oci-chunk-{kind}-length", "") for kind in ("min", "max"))
+    smallest, largest = (int(text) if re.fullmatch(_SIZE, text) else 0 for text in headers)
+    return ChunkLimits(smallest if smallest <= _MAX_CHUNK else 0, largest)
 
 
 def _content_range(session: UploadSession, size: int) -> str:

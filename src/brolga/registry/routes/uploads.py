@@ -55,7 +55,12 @@ async def start(request: Request) -> Response:
     if algorithm != DEFAULT_ALGORITHM:
         with upload.writer() as writer:
             writer.use_algorithm(algorithm)
-    return _accepted(repo, upload, 0, 202)
+    response = _accepted(repo, upload, 0, 202)
+    options: Options = request.app.state.options
+    if options.max_chunk is not None:
+        # Proposed, not merged (opencontainers/distribution-spec#485).
+        response.headers["OCI-Chunk-Max-Length"] = str(options.max_chunk)
+    return response
 
 
 async def _mount(request: Request, repo: Repo) -> bool:
@@ -122,10 +127,10 @@ async def _receive(request: Request, repo: Repo, upload: Upload, writer: UploadW
     start = writer.size
     length = _chunk_length(request, repo, upload, start)
     options: Options = request.app.state.options
-    limit = None if options.max_upload is None else max(options.max_upload - start, 0)
+    limit = _limit(options, start)
     # The server has checked that the header is a number.
     if limit is not None and int(request.headers.get("content-length", "0")) > limit:
-        raise BodyTooLong(f"a blob has at most {options.max_upload} bytes here")
+        raise BodyTooLong(f"no more than {limit} bytes are accepted")
     blocks = requests.limit_body(request.stream(), limit, options.idle_s)
     try:
         await requests.write_body(blocks, writer.write)
@@ -137,6 +142,12 @@ async def _receive(request: Request, repo: Repo, upload: Upload, writer: UploadW
         writer.truncate(start)
         message = f"Content-Range has {length} bytes, and {received} arrived"
         raise RequestError(400, "SIZE_INVALID", message)
+
+
+def _limit(options: Options, start: int) -> int | None:
+    """Return how many bytes a request may add to a session of `start` bytes; None for any."""
+    left = None if options.max_upload is None else max(options.max_upload - start, 0)
+    return min((limit for limit in (left, options.max_chunk) if limit is not None), default=None)
 
 
 def _chunk_length(request: Request, repo: Repo, upload: Upload, offset: int) -> int | None:

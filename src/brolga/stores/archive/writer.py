@@ -133,7 +133,7 @@ class Writer:
     def find(self, tag: str) -> Descriptor | None:
         """Return None: a new archive has no tag that another process could move."""
 
-    def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
+    def push_manifest(self, manifest: Manifest | Index, *names: str) -> None:
         """Take a manifest, which is listed at the end. A name stands for its last manifest."""
         self._check_form(manifest.media_type)
         if isinstance(manifest, Index):
@@ -142,9 +142,9 @@ class Writer:
             self._check_parts(manifest)
         digest = manifest.digest
         self._roots.setdefault(digest, manifest)
-        if name != str(digest) and not self._name:
-            name = _docker_tag(name) if self._form == "docker" else name
-            self._names[name] = digest
+        for name in () if self._name else names:
+            if name != str(digest):
+                self._names[_docker_tag(name) if self._form == "docker" else name] = digest
         if self._form == "oci":
             self.push(InMemoryBlob(manifest.raw, manifest.media_type, manifest.algorithm))
 

@@ -209,27 +209,30 @@ class Layout:
             raise index.ambiguous_name(self.path, tag, entries)
         return entries[0] if entries else None
 
-    def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
-        """Take a manifest under a tag or its digest. The children of an index need no entry."""
+    def push_manifest(self, manifest: Manifest | Index, *names: str) -> None:
+        """Take a manifest under tags or its digest. The children of an index need no entry."""
         with self.writing(), self._files.lock():
             if lost := self._missing(_parts(manifest)):
                 raise reading.missing(str(lost), self.path)
             self._files.write(self._files.blob_path(manifest.digest), manifest.raw)
-            index = self._index()
-            tag = "" if digest_of(name) else name
-            if not tag and all(entry.digest != manifest.digest for entry in index.manifests):
+            changed = index = self._index()
+            tags = [name for name in names if not digest_of(name)]
+            if not tags and all(entry.digest != manifest.digest for entry in index.manifests):
                 self._listed.add(manifest.digest)
-            changed = index.add(manifest.descriptor, tag)
+            for tag in tags or [""]:
+                changed = changed.add(manifest.descriptor, tag)
             if isinstance(manifest, Index):
                 below = {child.digest for child in manifest.manifests} & self._listed
                 changed = changed.remove_untagged(below)
             self._save(index, changed)
 
-    def tag(self, name: str, tag: str) -> Descriptor:
-        """Give an image another name, in one step; return its descriptor. Raises as `resolve`."""
+    def tag(self, name: str, *tags: str) -> Descriptor:
+        """Give an image other names, in one step; return its descriptor. Raises as `resolve`."""
         with self._changing() as index:
-            entry = self._entry(name)
-            self._save(index, index.add(entry, tag))
+            changed, entry = index, self._entry(name)
+            for tag in tags:
+                changed = changed.add(entry, tag)
+            self._save(index, changed)
             return entry
 
     def delete(self, name: str) -> None:

@@ -6,6 +6,7 @@ import builtins
 import socket
 import subprocess
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from brolga.registry import server
 from brolga.registry.options import Options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.command import Brolga
@@ -62,7 +64,8 @@ def test_serve_maps_every_flag_to_an_option(served: list[Any], tmp_path: Path) -
         (tmp_path / name).write_text("")
     flags = (
         f"--read-only --htpasswd {tmp_path}/users --allow-anonymous --tls-cert {tmp_path}/cert "
-        f"--tls-key {tmp_path}/key --max-upload 10GiB --upload-expiry 7d --durable --sparse"
+        f"--tls-key {tmp_path}/key --max-upload 10GiB --max-chunk 1MiB --upload-expiry 7d "
+        "--durable --sparse"
     )
     result = CliRunner().invoke(registry, ["serve", str(tmp_path), *flags.split()])
     assert result.exit_code == 0
@@ -73,6 +76,7 @@ def test_serve_maps_every_flag_to_an_option(served: list[Any], tmp_path: Path) -
         tls_cert=tmp_path / "cert",
         tls_key=tmp_path / "key",
         max_upload=10 << 30,
+        max_chunk=1 << 20,
         upload_expiry_s=7 * 24 * 3600,
         durable=True,
         sparse=True,
@@ -213,13 +217,20 @@ def test_serve_rejects_unusable_tls_files(
     assert why in result.stderr
 
 
-def test_serve_rejects_max_upload_of_zero() -> None:
+@pytest.mark.parametrize(
+    ("flag", "options"),
+    [
+        ("--max-upload", partial(Options, max_upload=0)),
+        ("--max-chunk", partial(Options, max_chunk=0)),
+    ],
+)
+def test_serve_rejects_maximum_of_zero(flag: str, options: Callable[[], Options]) -> None:
     """A bound under which nothing can be pushed is a mistake."""
-    result = CliRunner().invoke(registry, ["serve", "--max-upload", "0"])
+    result = CliRunner().invoke(registry, ["serve", flag, "0"])
     assert result.exit_code == 2
-    assert "'--max-upload': nothing can be pushed" in result.stderr
+    assert f"'{flag}': nothing can be pushed" in result.stderr
     with pytest.raises(ValueError, match="nothing can be pushed"):
-        Options(max_upload=0)
+        options()
 
 
 def test_serve_rejects_file_as_directory(brolga: Brolga, tmp_path: Path) -> None:

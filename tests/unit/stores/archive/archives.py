@@ -72,8 +72,8 @@ class Store:
     def find(self, tag: str) -> Descriptor | None:
         return self.documents[tag].descriptor if tag in self.documents else None
 
-    def push_manifest(self, manifest: Manifest | Index, name: str) -> None:
-        self.documents[name] = manifest
+    def push_manifest(self, manifest: Manifest | Index, *names: str) -> None:
+        self.documents.update(dict.fromkeys(names, manifest))
 
 
 def stream_archive(

@@ -222,6 +222,15 @@ def test_one_image_may_have_many_names(layout: Layout) -> None:
     assert layout.resolve().digest == made.digest
 
 
+def test_push_and_tag_give_several_names_at_once(layout: Layout) -> None:
+    """Each name is an entry."""
+    made = image("a")
+    push(layout, made, "v1", "v2", "", "v1")
+    assert entries(layout) == [(str(made.digest), "v1"), (str(made.digest), "v2")]
+    assert layout.tag("v2", "v3", "v4").digest == made.digest
+    assert list(layout.tags()) == ["v1", "v2", "v3", "v4"]
+
+
 # --- What is no layout
 
 
