@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 CLEANUP_TIMEOUT_S: Final = 5.0  # for a response whose status does not matter
 MIN_RATE: Final = 1024  # bytes a second
-_BLOCK_SIZE: Final = 1 << 18  # bytes that are received at a time
-_HEAD_SIZE: Final = 1 << 16
+_HEAD_SIZE: Final = 1 << 16  # bytes of a head that are received at a time
+# A body is received in blocks twice as large as what came last, up to this. On a fast connection,
+# large ones cost less: recv and sha256 take 0.92 s/GiB with 256 KiB, 0.65 s/GiB with 2 MiB.
+_MAX_BLOCK: Final = 2 << 20  # bytes
 
 
 class Timeouts(NamedTuple):
@@ -115,6 +117,7 @@ class Transfer:
         self._received: list[bytes] = []  # not seen by the exchange yet
         self._receive_error: OSError | None = None
         self._rate = RateMonitor()
+        self._block_size = _HEAD_SIZE
         self._error_deadline = math.inf
 
     # --- The request
@@ -219,6 +222,7 @@ class Transfer:
                 if not self.exchange.defer(interrupt):
                     raise
         self._rate = RateMonitor()
+        self._block_size = _HEAD_SIZE
 
     def _receive(self) -> bool:
         """Receive bytes of a head, and give them to the exchange; return whether any came."""
@@ -241,9 +245,10 @@ class Transfer:
             elif not exchange.left:
                 return None
             is_direct = exchange.is_direct
-            buffer = memoryview(bytearray(min(_BLOCK_SIZE, exchange.left or _HEAD_SIZE)))
+            buffer = memoryview(bytearray(min(self._block_size, exchange.left or _HEAD_SIZE)))
             count = yield from self._receive_into(buffer)
             if is_direct:
+                self._block_size = min(max(_HEAD_SIZE, 2 * count), _MAX_BLOCK)
                 exchange.note_received(count)
                 return buffer[:count]
             exchange.receive(bytes(buffer[:count]))
