@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test check bench bench-start bench-stream bench-images bench-archives bench-registry bench-recovery fmt peers soak
+.PHONY: demo test check bench bench-start bench-stream bench-aio bench-images bench-archives bench-registry bench-recovery fmt peers soak
 .DEFAULT_GOAL := test
 # What is measured must have the machine to itself, whatever -j says.
 .NOTPARALLEL:
@@ -32,13 +32,16 @@ check: $(STAMP)           ## lint, format, types, floors, prose
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_prose.py src scripts
 
-bench: bench-start bench-stream bench-images bench-archives bench-registry bench-recovery  ## all of these, one after the other
+bench: bench-start bench-stream bench-aio bench-images bench-archives bench-registry bench-recovery  ## all of these, one after the other
 
 bench-start: $(STAMP)     ## from start to exit of small commands, peers on PATH beside brolga
 	$(BIN)/python benchmarks/start.py
 
 bench-stream: $(STAMP)    ## uploads: speed and memory, peers on PATH beside brolga
 	$(BIN)/python benchmarks/stream.py
+
+bench-aio: $(STAMP)       ## the asynchronous client beside the synchronous one
+	$(BIN)/python benchmarks/aio.py
 
 bench-images: $(STAMP)    ## whole images beside crane and skopeo: time and requests
 	$(BIN)/python benchmarks/images.py

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Codec = Callable[[bytes, bytes], int]
 
 BLOCK = 1 << 20
-_WINDOW = 1 << 15
+WINDOW = 1 << 15
 # The codecs that are ten times slower take every fourth block of the sample.
 _SLOW_STEP = 4
 GIB = 1 << 30
@@ -77,8 +77,8 @@ def codecs() -> dict[str, Codec]:
     with contextlib.suppress(ImportError):
         zlib_ng = importlib.import_module("zlib_ng.zlib_ng")
         found["zlib-ng 6"] = _deflate(zlib_ng, 6, 8)
-    if zstd := _zstd():
-        found["zstd 3"] = lambda _, block: len(zstd.compress(block, 3))
+    if library := zstd():
+        found["zstd 3"] = lambda _, block: len(library.compress(block, 3))
     return found
 
 
@@ -92,7 +92,8 @@ def _deflate(module: Any, level: int, memory: int) -> Codec:  # noqa: ANN401 - t
     return compress
 
 
-def _zstd() -> Any:  # noqa: ANN401 - either of two modules
+def zstd() -> Any:  # noqa: ANN401 - either of two modules
+    """Return the module of zstd, None without one."""
     for name in ("compression.zstd", "backports.zstd"):
         with contextlib.suppress(ImportError):
             return importlib.import_module(name)
@@ -107,8 +108,8 @@ def _sample(path: Path, size: int) -> list[tuple[bytes, bytes]]:
     with path.open("rb") as content:
         for number in range(wanted):
             start = number * blocks // wanted * BLOCK
-            content.seek(max(start - _WINDOW, 0))
-            window = content.read(min(start, _WINDOW))
+            content.seek(max(start - WINDOW, 0))
+            window = content.read(min(start, WINDOW))
             sample.append((window, content.read(BLOCK)))
     return sample
 
@@ -134,13 +135,18 @@ def _read_pipe(path: Path) -> int:
     total, buffer = 0, bytearray(BLOCK)
     with subprocess.Popen(["cat", path], stdout=subprocess.PIPE, bufsize=0) as feeder:
         assert feeder.stdout is not None  # noqa: S101 - for the type
-        if sys.platform == "linux":
-            fcntl = importlib.import_module("fcntl")
-            with contextlib.suppress(OSError):
-                fcntl.fcntl(feeder.stdout, fcntl.F_SETPIPE_SZ, BLOCK)
+        enlarge_pipe(feeder.stdout.fileno())
         while count := os.readv(feeder.stdout.fileno(), [buffer]):
             total += count
     return total
+
+
+def enlarge_pipe(fd: int) -> None:
+    """Let a pipe hold 1 MiB, as brolga does."""
+    if sys.platform == "linux":
+        fcntl = importlib.import_module("fcntl")
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, BLOCK)
 
 
 def _hash(blocks: list[bytes]) -> int:

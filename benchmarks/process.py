@@ -47,10 +47,11 @@ def run(
     feed: Sequence[Path] = (),
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    discard: bool = False,
 ) -> Usage:
     """Run a command to its end, its stdin a pipe from `cat FEED...`, or empty.
 
-    Raises Failed with the last line that it wrote to stderr.
+    With `discard`, its stdout is /dev/null. Raises Failed with its last line on stderr.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         start = time.perf_counter()
@@ -58,7 +59,12 @@ def run(
         source = feeder.stdout if feeder else subprocess.DEVNULL
         try:
             child = subprocess.Popen(
-                command, stdin=source, stdout=out, stderr=err, cwd=cwd, env=env
+                command,
+                stdin=source,
+                stdout=subprocess.DEVNULL if discard else out,
+                stderr=err,
+                cwd=cwd,
+                env=env,
             )
         except OSError as problem:
             raise Failed(str(problem)) from problem

@@ -5,13 +5,14 @@ A peer that is not on this machine is a `Skipped` row.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 # The repository in the sink that every program pushes to.
 _NAME = "bench/x"
+# Stands for the digest of the input in the commands that read it; inputs are made later.
+_EXPECTED = "{digest}"
 
 _DXF = "import sys, dxf; dxf.DXF(sys.argv[1], sys.argv[2], insecure=True).push_blob(sys.argv[3])"
 _ORAS_PY = (
@@ -53,7 +56,8 @@ class Row:
     """One job: its place in the table, the number of runs, and the function that runs it.
 
     `run` returns samples by label: one, or the many of the kernels. `prepare` comes once before,
-    untimed. `limit` names the compression and the kernel that reads, if the row has a limit.
+    untimed. `limit` names the compression and the kernel that reads, if the row has a limit; `bare`
+    the row of the section that does only the work of this one.
     """
 
     section: str
@@ -61,6 +65,7 @@ class Row:
     runs: int
     run: Callable[[], Mapping[str, Sample]]
     limit: tuple[str, str] | None = None
+    bare: str = ""
     prepare: Callable[[], None] | None = None
 
 
@@ -107,6 +112,7 @@ def every(setup: Setup) -> Iterator[Row | Skipped]:
         yield from _brolga(setup, name)
         if name == "tree":
             yield from _peers(setup, setup.inputs[name])
+    yield from _reads(setup)
     yield from _memory(setup)
     yield from _starts(setup)
 
@@ -174,11 +180,20 @@ def _brolga_command(setup: Setup, compression: str, source: str) -> tuple[str, .
 def _brolga(setup: Setup, name: str) -> Iterator[Row]:
     path = setup.inputs[name]
     for compression in kernels.LIMIT_CODECS:
+        bare = f"bare {compression} pipe"
+        command = _bare_command("push", setup, compression)
+        job = _Push(setup, bare, command, path, 1)
+        yield Row(name, bare, setup.runs, job, (compression, "pipe read"))
         for read, source, repeat in (("pipe", "-", 1), ("file", str(path), 0)):
             label = f"brolga {compression} {read}"
             command = _brolga_command(setup, compression, source)
             job = _Push(setup, label, command, path, repeat)
-            yield Row(name, label, setup.runs, job, (compression, f"{read} read"))
+            yield Row(name, label, setup.runs, job, (compression, f"{read} read"), bare)
+
+
+def _bare_command(verb: str, setup: Setup, argument: str) -> tuple[str, ...]:
+    program = str(Path(__file__).with_name("bare.py"))
+    return (sys.executable, program, verb, str(setup.sink.port), argument)
 
 
 def _peers(setup: Setup, path: Path) -> Iterator[Row | Skipped]:
@@ -195,6 +210,8 @@ def _peers(setup: Setup, path: Path) -> Iterator[Row | Skipped]:
     yield replace(row, prepare=build) if isinstance(row, Row) else row
     oras = ["oras", "push", "--plain-http", target, f"{path.name}:application/x-tar"]
     yield _peer(setup, "oras none file", oras, path)
+    oras = ["oras", "blob", "push", "--plain-http", "--no-tty", setup.repository, str(path)]
+    yield _peer(setup, "oras blob none file", oras, path)
     yield _python_peer(setup, "oras", "oras-py none file", [_ORAS_PY, target, str(path)])
     yield _python_peer(setup, "dxf", "dxf none file", [_DXF, setup.sink.host, _NAME, str(path)])
 
@@ -216,6 +233,58 @@ def _python_peer(setup: Setup, module: str, label: str, program: list[str]) -> R
     except process.Failed:
         return Skipped("tree", label, f"{setup.peer_python} cannot import it (--peer-python)")
     return _peer(setup, label, [setup.peer_python, "-c", *program], setup.inputs["tree"])
+
+
+def _reads(setup: Setup) -> Iterator[Row | Skipped]:
+    """Yield the readers of one blob, which discard what they read."""
+    path = setup.inputs["tree"]
+    digest = f"sha256:{_EXPECTED}"
+    reference = f"{setup.repository}@{digest}"
+    commands = {
+        "bare read": _bare_command("pull", setup, f"/v2/{_NAME}/blobs/{digest}"),
+        "brolga blob": (setup.brolga, "blob", reference),
+        "crane blob": ("crane", "blob", reference),
+        "oras blob fetch": ("oras", "blob", "fetch", "--plain-http", "--output", "-", reference),
+    }
+    for label, command in commands.items():
+        if shutil.which(command[0]):
+            job = _Read(setup, label, command, path)
+            bare = "" if label == "bare read" else "bare read"
+            yield Row("read", label, setup.runs, job, bare=bare)
+        else:
+            yield Skipped("read", label, f"{command[0]} is not on PATH")
+
+
+@dataclass(frozen=True)
+class _Read:
+    """One read of a file by a command, from the sink. The command names it by `_EXPECTED`."""
+
+    setup: Setup
+    label: str
+    command: tuple[str, ...]
+    path: Path
+
+    def __call__(self) -> Mapping[str, Sample]:
+        """Run it, and count the bytes that the sink sent."""
+        sink = self.setup.sink
+        _warm(self.path)
+        digest = _digest(self.path)
+        sink.offer(digest, self.path)
+        command = [word.replace(_EXPECTED, digest) for word in self.command]
+        before = sink.count()
+        usage = process.run(command, env=self.setup.env, discard=True)
+        count = sink.count() - before
+        size = self.path.stat().st_size
+        if count.sent != size:
+            raise process.Failed(f"read {count.sent} bytes of {size}")
+        times = usage.wall_s, usage.cpu_s, count.cpu_s
+        return {self.label: Sample(*times, rss=usage.rss, bytes_in=size, bytes_out=size)}
+
+
+@cache
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _memory(setup: Setup) -> Iterator[Row]:

@@ -1,7 +1,8 @@
 """A registry that discards blobs, so that only the uploader is measured.
 
 It has the part of the distribution API that brolga, crane, skopeo, oras and dxf need for a push:
-blobs never exist, uploads are discarded, manifests are kept in memory, digests are not checked. It
+blobs never exist, uploads are discarded, manifests are kept in memory, digests are not checked. A
+file can be offered as a blob. It
 runs on the cores of the uploader, so it must be cheap: on Linux the kernel discards the body
 (tcp(7), MSG_TRUNC). `Sink` starts the process and reads its counts.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 import socket
 import subprocess
@@ -19,7 +21,9 @@ import threading
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
+from urllib.parse import quote, unquote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,10 +45,12 @@ class Count:
 
     cpu_s: float
     received: int
+    sent: int
 
     def __sub__(self, earlier: Count) -> Count:
         """Return the work since `earlier`."""
-        return Count(self.cpu_s - earlier.cpu_s, self.received - earlier.received)
+        received, sent = self.received - earlier.received, self.sent - earlier.sent
+        return Count(self.cpu_s - earlier.cpu_s, received, sent)
 
 
 class Sink:
@@ -67,12 +73,15 @@ class Sink:
         self._process.communicate()
 
     def count(self) -> Count:
-        """Return processor seconds and body bytes since the start."""
-        cpu_s, received = json.loads(self._request("GET /count"))
-        return Count(cpu_s, received)
+        """Return processor seconds, and bytes of bodies, since the start."""
+        return Count(*json.loads(self._request("GET /count")))
+
+    def offer(self, digest: str, path: Path) -> None:
+        """Answer requests for a blob with the bytes of a file."""
+        self._request(f"PUT /offer?{digest}:{quote(str(path))}")
 
     def forget(self) -> None:
-        """Drop the manifests, or a client that finds its image there uploads nothing."""
+        """Drop the manifests and offers: a client that finds its image there uploads nothing."""
         self._request("DELETE /manifests")
 
     def _request(self, line: str) -> bytes:
@@ -88,6 +97,8 @@ class _State:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.received = 0
+        self.sent = 0
+        self.offers: dict[str, str] = {}  # the path of a blob's file, by its digest
         self.uploads: dict[str, int] = {}
         self.manifests: dict[str, tuple[str, bytes]] = {}
 
@@ -142,7 +153,7 @@ class _Request:
     def __init__(self, source: _Input) -> None:
         self._source = source
         self.method, target, _ = source.line().split(" ")
-        self.path = target.partition("?")[0]
+        self.path, _, self.query = target.partition("?")
         self.headers: dict[str, str] = {}
         while line := source.line():
             name, _, value = line.partition(":")
@@ -194,18 +205,36 @@ class _Connection:
     def _answer(self, request: _Request) -> None:
         if request.path == "/manifests":
             self._state.manifests.clear()
+            self._state.offers.clear()
             self._reply(HTTPStatus.NO_CONTENT)
         elif request.path == "/count":
-            counted = [time.process_time(), self._state.received]
+            counted = [time.process_time(), self._state.received, self._state.sent]
             self._reply(HTTPStatus.OK, body=json.dumps(counted).encode())
+        elif request.path == "/offer":
+            digest, _, name = request.query.partition(":")
+            self._state.offers[digest] = unquote(name)
+            self._reply(HTTPStatus.NO_CONTENT)
         elif _MANIFEST.fullmatch(request.path):
             self._manifest(request)
+        elif path := self._state.offers.get(request.path.rpartition("/blobs/sha256:")[2]):
+            self._blob(request, Path(path))
         elif "/blobs/uploads" in request.path:
             self._upload(request)
         else:
             request.discard()
             is_api = request.path.rstrip("/") == "/v2"
             self._reply(HTTPStatus.OK if is_api else HTTPStatus.NOT_FOUND)
+
+    def _blob(self, request: _Request, path: Path) -> None:
+        """Send a file, which the kernel does (sendfile)."""
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n"
+            self._connection.sendall(head.encode())
+            if request.method == "GET":
+                sent = self._connection.sendfile(file)
+                with self._state.lock:
+                    self._state.sent += sent
 
     def _upload(self, request: _Request) -> None:
         """Open, fill, ask after, end or cancel an upload; it has as many bytes as were sent."""

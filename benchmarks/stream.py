@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _MIB = 1 << 20
+_OF_TREE = frozenset({"read", "memory"})
 
 
 @dataclass
@@ -139,7 +140,7 @@ def _choose(
 
 def _make_inputs(setup: rows.Setup, chosen: Sequence[rows.Row | rows.Skipped]) -> None:
     """Write the inputs that the rows read, in a process of its own, and what they prepare."""
-    sections = {"tree" if row.section == "memory" else row.section for row in chosen}
+    sections = {"tree" if row.section in _OF_TREE else row.section for row in chosen}
     for kind, path in setup.inputs.items():
         if kind in sections and not path.exists():
             _progress(f"making {setup.size >> 20} MiB of {kind}")
@@ -191,7 +192,8 @@ def _lines(chosen: Sequence[rows.Row | rows.Skipped], results: Results) -> Itera
             yield report.start_line(row, samples[row.name])
         else:
             limit_s = kernels.limit(timings, *row.limit) if row.limit and timings else None
-            yield report.push_line(row, samples[row.name], limit_s)
+            bare = results.samples.get(f"{row.section}/{row.bare}".replace(" ", "-"), {})
+            yield report.push_line(row, samples[row.name], limit_s, bare.get(row.bare))
 
 
 def _starts(results: Results) -> dict[str, float]:
@@ -219,6 +221,7 @@ def _text(
     )
     yield ""
     titles = inputs.kinds() | {
+        "read": "the file tree as a blob of the registry, into /dev/null",
         "memory": "the file tree through a pipe, once and many times over",
         "start": "programs that do next to nothing, wall time",
     }

@@ -12,7 +12,7 @@ from brolga.errors import CorruptBlob
 from brolga.tar import reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from brolga.spec.blob import BlockSource
 
@@ -66,11 +66,16 @@ class _Progress:
 
     def __init__(self, *, is_layer: bool) -> None:
         self._is_layer = is_layer
-        self._steps = _read_headers(is_layer=is_layer)
-        self._skip, self._needed = next(self._steps)
+        self._skip = 0
         self._part = b""  # of the bytes needed
         self._offset = 0
         self._has_ended = False
+        self._start_entry()
+
+    def _start_entry(self) -> None:
+        self._is_at_entry = True
+        self._headers = reader.read_header()
+        self._needed = next(self._headers)
 
     def add(self, block: memoryview) -> None:
         """Read the headers in the next bytes. Raises CorruptBlob if one is not valid."""
@@ -87,27 +92,55 @@ class _Progress:
     def _follow(self, block: memoryview) -> int:
         """Read headers up to the end of a block or of the tar; return the position of that."""
         at, size = self._skip, len(block)
-        while at < size:
+        while at < size and not self._has_ended:
+            if self._is_at_entry and (entry_size := self._measure_plain_entry(block, at)):
+                at += entry_size
+                continue
             piece = bytes(block[at : at + self._needed - len(self._part)])
-            part = self._part + piece if self._part else piece
             at += len(piece)
-            if len(part) < self._needed:
-                self._part = part
-                break
-            self._part = b""
-            try:
-                skip, self._needed = self._steps.send(part)
-            except StopIteration:
-                self._has_ended = True
-                return at
-            except CorruptBlob as error:
-                place = self._offset + at - len(part)
-                raise CorruptBlob(
-                    f"the source is not a complete tar: {error} at byte {place}", side="source"
-                ) from None
-            at += skip
+            at += self._read(piece, at)
+        if self._has_ended:
+            return at
         self._skip = at - size
         return size
+
+    def _measure_plain_entry(self, block: memoryview, at: int) -> int | None:
+        """Return the size of the entry at `at`, or None if its headers must be read one by one."""
+        head = bytes(block[at : at + reader.PLAIN_SIZE])
+        if self._is_layer and b".wh." in head:
+            return None
+        return reader.measure_plain_entry(head)
+
+    def _read(self, piece: bytes, at: int) -> int:
+        """Read a piece of a header that ends at `at`; return how many bytes to skip then."""
+        self._is_at_entry = False
+        part, self._part = self._part + piece, b""
+        if len(part) < self._needed:
+            self._part = part
+            return 0
+        try:
+            return self._send(part)
+        except CorruptBlob as error:
+            place = self._offset + at - len(part)
+            raise CorruptBlob(
+                f"the source is not a complete tar: {error} at byte {place}", side="source"
+            ) from None
+
+    def _send(self, part: bytes) -> int:
+        """Send the bytes needed; return the size of the data if that completes the headers."""
+        try:
+            self._needed = self._headers.send(part)
+        except StopIteration as stop:
+            header = stop.value
+        else:
+            return 0
+        if not isinstance(header, reader.Header):
+            self._has_ended = True
+            return 0
+        if self._is_layer:
+            _check_readable(header)
+        self._start_entry()
+        return header.size_in_blocks
 
     def finish(self) -> None:
         """Raise CorruptBlob if the tar has not ended."""
@@ -125,25 +158,11 @@ class _Progress:
         )
 
 
-def _read_headers(*, is_layer: bool) -> Generator[tuple[int, int], bytes, None]:
-    """Yield how many bytes to skip, and to send then, for each header of a tar."""
-    skip = 0
-    while True:
-        headers = reader.read_header()
-        needed = next(headers)
-        try:
-            while True:
-                data = yield skip, needed
-                skip, needed = 0, headers.send(data)
-        except StopIteration as stop:
-            header = stop.value
-        if not isinstance(header, reader.Header):
-            return
-        if is_layer:
-            if header.kind not in reader.KNOWN_KINDS:
-                raise CorruptBlob(
-                    f"the entry {reader.printable_name(header.name)} is of the type "
-                    f"{reader.printable_name(header.kind)}, which readers of layers refuse,"
-                )
-            reader.check_whiteout(header.name)
-        skip = header.size_in_blocks
+def _check_readable(header: reader.Header) -> None:
+    """Raise CorruptBlob for an entry that readers of layers refuse."""
+    if header.kind not in reader.KNOWN_KINDS:
+        raise CorruptBlob(
+            f"the entry {reader.printable_name(header.name)} is of the type "
+            f"{reader.printable_name(header.kind)}, which readers of layers refuse,"
+        )
+    reader.check_whiteout(header.name)

@@ -16,6 +16,7 @@ from zlib import adler32
 from brolga.errors import CorruptBlob, excerpt
 
 BLOCK_SIZE: Final = 512  # bytes
+PLAIN_SIZE: Final = 3 * BLOCK_SIZE  # the headers of a plain entry
 _MAX_EXTENDED: Final = 1 << 20  # bytes of one extended header; Go has the same limit
 _ZEROS: Final = bytes(BLOCK_SIZE)
 _MAX_DIGITS: Final = 19  # of 2**63
@@ -45,11 +46,16 @@ _MAX_DEVICE: Final = 8**7
 # The usual form of numbers; any other header is checked field by field, which takes longer.
 _USUAL: Final = re.compile(
     rb".{100}(?:[0-7]{7}[ \0]|[0-7]{6} \0){3}(?:[0-7]{11}[ \0]){2}[0-7]{6}\0 .{101}ustar.{67}"
-    rb"(?:[0-7]{7}[ \0]|[0-7]{6} \0|\0{8}){2}",
+    rb"(?:[0-7]{7}[ \0]|[0-7]{6} \0|\0{8}){2}.{167}",
     re.DOTALL,
 )
 _USUAL_SUM: Final = slice(148, 154)
+_SPACES: Final = 8 * ord(" ") - 1
 _USUAL_SIZE: Final = slice(124, 135)
+# The usual pax records. If a value has a newline in it, its line has another length than it says.
+_PLAIN_RECORDS: Final = re.compile(
+    rb"(?:[0-9]{2,3} (?:[acm]time=[0-9.]+|(?:link)?path=[^\n\0]+)\n)+"
+)
 _OCTAL: Final = re.compile(rb" *([0-7]*) *(?:\0.*)?", re.DOTALL)
 
 # Types (POSIX ustar and pax, GNU, Solaris), as `tarfile` has them, which is slow to import.
@@ -149,17 +155,8 @@ def is_header(block: bytes) -> bool:
         checksum = parse_number(block[_SUM])
         summed = block[: _SUM.start] + b" " * 8 + block[_SUM.stop :]
         # Some old programs summed signed bytes.
-        return checksum == _sum(summed) or checksum == sum(memoryview(summed).cast("b"))
+        return checksum == sum(summed) or checksum == sum(memoryview(summed).cast("b"))
     return False
-
-
-def _sum(block: bytes) -> int:
-    """Return the sum of 512 bytes. In C, since every header needs it.
-
-    The lower half of Adler-32 is 1 plus the sum of the bytes, modulo 65521 (RFC 1950, section 9);
-    256 bytes stay below.
-    """
-    return (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
 
 
 def read_header() -> Generator[int, bytes, Header | End]:
@@ -200,12 +197,50 @@ def read_header() -> Generator[int, bytes, Header | End]:
         _add_extended(extended, kind, data)
 
 
+def measure_plain_entry(head: bytes) -> int | None:
+    """Return the size of a plain entry, headers and padding included, or None for any other.
+
+    `head` is its first `PLAIN_SIZE` bytes. A plain entry is one that `read_header` accepts and that
+    has the usual form: one header, perhaps after a pax header of times and paths. This takes half
+    the time of `read_header`.
+    """
+    start = 0
+    if head[_TYPE] == b"x":
+        size = _parse_usual(head[:BLOCK_SIZE])
+        if not size or size > BLOCK_SIZE or not _are_plain(head[BLOCK_SIZE : BLOCK_SIZE + size]):
+            return None
+        start = 2 * BLOCK_SIZE
+    block = head[start : start + BLOCK_SIZE]
+    if (kind := block[_TYPE]) not in KNOWN_KINDS or (size := _parse_usual(block)) is None:
+        return None
+    end = start + BLOCK_SIZE
+    return end if kind in _WITHOUT_DATA else end + size + -size % BLOCK_SIZE
+
+
+def _are_plain(records: bytes) -> bool:
+    """Return whether pax records are valid and have the keys of a plain entry only."""
+    if not _PLAIN_RECORDS.fullmatch(records):
+        return False
+    lines = records[:-1].split(b"\n")
+    return all(int(line[: line.index(b" ")]) == len(line) + 1 for line in lines)
+
+
+def _parse_usual(block: bytes) -> int | None:
+    """Return the size in a header of ASCII whose numbers have the usual form; None for any other.
+
+    The lower half of Adler-32 is 1 plus the sum of the bytes, modulo 65521 (RFC 1950, section 9);
+    512 bytes of ASCII stay below. A checksum is summed with its own field as eight spaces.
+    """
+    if not block.isascii() or not _USUAL.match(block):
+        return None
+    summed = (adler32(block) & 0xFFFF) - sum(block[_SUM]) + _SPACES
+    return int(block[_USUAL_SIZE], 8) if summed == int(block[_USUAL_SUM], 8) else None
+
+
 def _check_header(block: bytes) -> tuple[bytes, int]:
     """Return type and size of a header block. Raises CorruptBlob if it is not valid."""
-    if _USUAL.match(block):
-        summed = _sum(block) - sum(block[_SUM]) + 8 * ord(" ")
-        if int(block[_USUAL_SUM], 8) == summed:
-            return block[_TYPE], int(block[_USUAL_SIZE], 8)
+    if (size := _parse_usual(block)) is not None:
+        return block[_TYPE], size
     if not is_header(block):
         raise CorruptBlob("not a valid tar header")
     size = parse_number(block[_SIZE])

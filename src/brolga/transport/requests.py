@@ -206,7 +206,7 @@ class _Attempt:
 
 
 class ResponseBody:
-    """The body of a response, in blocks of 1 MiB at most.
+    """The body of a response, in blocks of 2 MiB at most.
 
     At its end the connection returns to the pool; if it is closed before, so is the connection.
     """

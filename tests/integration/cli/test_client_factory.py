@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
-from brolga.cli.client_factory import use_one_malloc_arena
+from brolga.cli.client_factory import tune_malloc
 
 # Four threads that allocate at the same time; each line of malloc_info with a heap is an arena.
 _COUNT = """
 import ctypes, threading
-from brolga.cli.client_factory import use_one_malloc_arena
-assert use_one_malloc_arena()
+from brolga.cli.client_factory import tune_malloc
+assert tune_malloc()
 libc = ctypes.CDLL(None)
 together = threading.Barrier(4)
 
@@ -39,7 +39,7 @@ libc.fflush(stream)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
-def test_use_one_malloc_arena_makes_threads_share_it() -> None:
+def test_tune_malloc_makes_threads_share_one_arena() -> None:
     """M_ARENA_MAX (mallopt(3)): what one thread has freed, another one can use."""
     printed = subprocess.run(
         [sys.executable, "-c", _COUNT], capture_output=True, check=True, text=True
@@ -48,7 +48,7 @@ def test_use_one_malloc_arena_makes_threads_share_it() -> None:
 
 
 @pytest.mark.parametrize("error", [AttributeError, OSError])
-def test_use_one_malloc_arena_returns_false_without_glibc(
+def test_tune_malloc_returns_false_without_glibc(
     monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     """Musl and macOS have no mallopt."""
@@ -57,4 +57,4 @@ def test_use_one_malloc_arena_returns_false_without_glibc(
         raise error
 
     monkeypatch.setattr(ctypes, "CDLL", no_library)
-    assert not use_one_malloc_arena()
+    assert not tune_malloc()

@@ -13,7 +13,16 @@ from brolga.errors import CorruptBlob
 from brolga.tar import reader as reader_module
 from brolga.tar.completeness import CompletenessCheck
 from brolga.tar.entries import read_entries
-from brolga.tar.reader import End, Header, Metadata, is_header, parse_number, read_header
+from brolga.tar.reader import (
+    PLAIN_SIZE,
+    End,
+    Header,
+    Metadata,
+    is_header,
+    measure_plain_entry,
+    parse_number,
+    read_header,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -246,3 +255,66 @@ def test_kinds_are_those_of_tarfile() -> None:
         tarfile.DIRTYPE,
         tarfile.FIFOTYPE,
     }
+
+
+def first_entry(data: bytes) -> int | None:
+    """Return the size of the first entry with its headers, None if it is not valid."""
+    reader, used = read_header(), 0
+    wanted = next(reader)
+    try:
+        while True:
+            piece = data[used : used + wanted]
+            used += len(piece)
+            wanted = reader.send(piece)
+    except StopIteration as stop:
+        return used + stop.value.size_in_blocks if isinstance(stop.value, Header) else None
+    except CorruptBlob:
+        return None
+
+
+TIMES = record(b"mtime", b"1.5") + record(b"atime", b"2")
+PLAIN = {
+    "file": header(size=1000),
+    "empty file": header(),
+    "directory": header("d/", kind=tarfile.DIRTYPE),
+    "link, whatever its size": header(size=512, kind=tarfile.LNKTYPE),
+    "times": pax(TIMES) + header(size=1),
+    "long path": pax(record(b"path", b"p" * 80) + record(b"linkpath", b"l") + TIMES) + header(),
+}
+NOT_PLAIN = {
+    "size in pax": pax(record(b"size", b"512")) + header(),
+    "newline in a path": pax(record(b"path", b"a\n18 linkpath=abcde")) + header(),
+    "wrong length": pax(b"10 mtime=12345\n") + header(),
+    "two extended headers": pax(TIMES) + pax(TIMES) + header(),
+    "records of more than a block": pax(record(b"path", b"p" * 80) * 8) + header(),
+    "extended header alone": pax(TIMES),
+    "name that is not ASCII": header("\u00e9"),
+    "V7": old(header()),
+    "end": END,
+    "short header": header()[:511],
+    "sparse": header(size=512, kind=tarfile.GNUTYPE_SPARSE),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_measure_plain_entry_returns_what_read_header_says(name: str) -> None:
+    """It is a short cut only."""
+    data = PLAIN[name] + header("next") + END
+    assert measure_plain_entry(data[:PLAIN_SIZE]) == first_entry(data)
+
+
+@pytest.mark.parametrize("name", NOT_PLAIN)
+def test_measure_plain_entry_of_another_form_is_none(name: str) -> None:
+    """The caller reads its headers one by one."""
+    assert measure_plain_entry(NOT_PLAIN[name][:PLAIN_SIZE]) is None
+
+
+@pytest.mark.parametrize("name", ["file", "times", "long path"])
+def test_measure_plain_entry_of_changed_byte_accepts_no_more_than_read_header(name: str) -> None:
+    """Whatever byte is wrong: the answer is the same, or none."""
+    data = PLAIN[name] + END
+    for place in range(len(PLAIN[name])):
+        for value in (0, ord("0"), ord("\n"), 0xFF):
+            changed = data[:place] + bytes([value]) + data[place + 1 :]
+            size = measure_plain_entry(changed[:PLAIN_SIZE])
+            assert size is None or size == first_entry(changed)

@@ -614,7 +614,7 @@ class TestReceive:
         sizes = []
         while (block := stream.run(receiving.receive_block())) is not None:
             sizes.append(len(block))
-        assert sizes == [1 << 20, 1 << 20, 2_500_000 - (1 << 21)]
+        assert sizes == [1 << 21, 2_500_000 - (1 << 21)]
         assert stream.comes == [b"\0"]
 
     @pytest.mark.parametrize("error", [b"", ConnectionResetError("reset")], ids=repr)

@@ -1,0 +1,113 @@
+"""Measure the asynchronous client beside the synchronous one: one table.
+
+    python benchmarks/aio.py                  about 2 minutes on 2 cores
+    python benchmarks/aio.py --size 64MiB     of the stream
+
+Each run is a process that pushes a pipe to a registry that discards it. The asynchronous one also
+runs a ticker of 10 ms on its event loop; *late* is how much later than that it woke up, at most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import process
+from options import parse_size
+from sink import Sink
+
+_TICK_S = 0.01
+_COMPRESSIONS = ("gzip", "zstd", "none")
+_FACTOR = 1.15
+_REPOSITORY = "127.0.0.1:{}/bench/x"
+
+
+def _push_sync(port: str, compression: str) -> None:
+    """Push stdin."""
+    import brolga
+
+    with brolga.Client() as client:
+        layer = brolga.StreamLayer(sys.stdin.buffer, compression)
+        client.push_layer(_REPOSITORY.format(port), layer)
+    print(json.dumps(0.0))
+
+
+def _push_async(port: str, compression: str) -> None:
+    """Push stdin beside a ticker; print the seconds that it was late at most."""
+    print(json.dumps(asyncio.run(_push_beside_ticker(_REPOSITORY.format(port), compression))))
+
+
+async def _push_beside_ticker(repository: str, compression: str) -> float:
+    import brolga
+
+    aio: Any = importlib.import_module("brolga.aio")
+    late: list[float] = [0.0]
+    async with aio.AsyncClient() as client:
+        ticker = asyncio.create_task(_tick(late))
+        await client.push_layer(repository, brolga.StreamLayer(sys.stdin.buffer, compression))
+        ticker.cancel()
+    return max(late)
+
+
+async def _tick(late: list[float]) -> None:
+    while True:
+        before = perf_counter()
+        await asyncio.sleep(_TICK_S)
+        late.append(perf_counter() - before - _TICK_S)
+
+
+_PROGRAMS = {"sync": _push_sync, "async": _push_async}
+
+
+def _measure(sink: Sink, source: Path, runs: int) -> None:
+    """Run every row once a round, and print the medians."""
+    samples: dict[tuple[str, str], list[tuple[float, float, float, float]]] = {}
+    for _ in range(runs):
+        for compression in _COMPRESSIONS:
+            for name in _PROGRAMS:
+                command = [sys.executable, __file__, "--run", name, str(sink.port), compression]
+                usage = process.run(command, feed=[source])
+                sample = usage.wall_s, usage.cpu_s, usage.rss / (1 << 20), json.loads(usage.stdout)
+                samples.setdefault((compression, name), []).append(sample)
+    print(f"{'':<12}{'wall s':>8}{'CPU s':>8}{'MiB':>8}{'late ms':>9}{'/ sync':>8}")
+    for (compression, name), rows in samples.items():
+        wall_s, cpu_s, memory, _ = (median(column) for column in zip(*rows, strict=True))
+        ratio = wall_s / median(row[0] for row in samples[compression, "sync"])
+        late_ms = 1000 * max(row[3] for row in rows)
+        print(
+            f"{compression + ' ' + name:<12}{wall_s:>8.2f}{cpu_s:>8.2f}{memory:>8.1f}"
+            f"{late_ms:>9.1f}{ratio:>8.2f}"
+        )
+    print(f"target: async within {_FACTOR} x of sync, and late by a few milliseconds at most")
+
+
+def main() -> None:
+    """Measure what the options choose, or run one push."""
+    parser = argparse.ArgumentParser(description="Measure the asynchronous client: one table.")
+    parser.add_argument("--size", type=parse_size, default=1 << 30, help="of the stream (1GiB)")
+    parser.add_argument("--runs", type=int, default=5, help="of each row; medians are printed (5)")
+    parser.add_argument(
+        "--run", nargs=3, metavar=("PROGRAM", "PORT", "COMPRESSION"), help="push once"
+    )
+    options = parser.parse_args()
+    if options.run:
+        program, port, compression = options.run
+        _PROGRAMS[program](port, compression)
+        return
+    with tempfile.TemporaryDirectory(prefix="bench-") as name, Sink() as sink:
+        source = Path(name, "tree")
+        inputs = str(Path(__file__).with_name("inputs.py"))
+        process.run([sys.executable, inputs, "tree", str(source), str(options.size)])
+        _measure(sink, source, options.runs)
+
+
+if __name__ == "__main__":
+    main()
