@@ -184,6 +184,6 @@ def _open_tunnel(stream: Stream, route: Route, timeouts: Timeouts) -> Steps[None
     bracketed = f"[{route.host}]" if ":" in route.host else route.host
     target = f"{bracketed}:{route.port}"
     exchange = Exchange("CONNECT", target, {"Host": target, **route.proxy_headers})
-    yield from Transfer(stream, exchange, timeouts).run()
+    yield from Transfer(stream, exchange, timeouts._replace(read_s=timeouts.connect_s)).run()
     if exchange.status // 100 != 2:  # noqa: PLR2004 - 2xx
         raise ConnectionFailure("connect", "the proxy refused", exchange.status)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CLEANUP_TIMEOUT_S: Final = 5.0  # for a response whose status does not matter
 MIN_RATE: Final = 1024  # bytes a second
-# Bytes of a buffer; blocks of a body are slices of it. recv and sha256 take 0.92 s/GiB with 256 KiB,
+# Bytes of a buffer; blocks are slices of it. recv and sha256 take 0.92 s/GiB with 256 KiB,
 # 0.65 s/GiB with 2 MiB.
 _BLOCK_SIZE: Final = 2 << 20
 _LEAST_FREE: Final = 1 << 17  # bytes; if a buffer has fewer left, a new one is made

@@ -7,15 +7,13 @@ import socket
 import pytest
 from tests.integration.transport.flows import BLOCK, TEST_TIMEOUT_S, patch, perform
 from tests.raw_server import Peer, serve_script
+from tests.routes import make_routes
 
 from brolga.protocol import Request
 from brolga.transport import Transport
 from brolga.transport.connect import open_stream
 from brolga.transport.connection import Timeouts
-from brolga.transport.proxy import Proxies
-from brolga.transport.routes import Routes
 from brolga.transport.steps import perform as perform_steps
-from brolga.transport.tls import TLSConfig
 
 
 class TestRequest:
@@ -179,10 +177,7 @@ class TestRequest:
     def test_connection_has_tcp_keepalive(self) -> None:
         """An answer may take a quarter of an hour: the kernel asks meanwhile whether it lives."""
         with serve_script(lambda peer: None) as address:
-            tls = TLSConfig(
-                insecure=False, ca_cert=None, client_cert=None, client_key=None, certs_dirs=()
-            )
-            routes = Routes(tls, Proxies())
+            routes = make_routes()
             timeouts = Timeouts(TEST_TIMEOUT_S, TEST_TIMEOUT_S, TEST_TIMEOUT_S)
             route = routes.find(f"http://{address}/", "")
             stream = perform_steps(open_stream(route, timeouts, routes.hosts))

@@ -9,18 +9,18 @@ import socket
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
+from tests.routes import make_routes
 
 from brolga.protocol.http import BlockingCall
 from brolga.transport.addresses import AddressRefused, Zone
 from brolga.transport.connect import open_stream
 from brolga.transport.connection import Timeouts
 from brolga.transport.failures import ConnectionFailure
-from brolga.transport.proxy import Proxies
-from brolga.transport.routes import Routes
 from brolga.transport.steps import Wait
-from brolga.transport.tls import TLSConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from brolga.transport.streams import Stream
 
 Resolved: TypeAlias = "tuple[int, int, int, str, Any]"
@@ -69,17 +69,22 @@ class Attempt:
         """Note it."""
         self.is_closed = True
 
-    recv = recv_into = sendmsg = lambda *_: None
+    def sendmsg(self, buffers: Sequence[bytes]) -> int:
+        """Send all."""
+        return sum(map(len, buffers))
+
+    def recv(self, *_: object) -> int:
+        """Say that nothing has come."""
+        raise BlockingIOError
+
+    recv_into = recv
 
 
 class Connecting:
     """Drives the steps of a connection to some addresses; the time is the test's."""
 
     def __init__(self, addresses: list[str], redirected_from: str = "") -> None:
-        tls = TLSConfig(
-            insecure=False, ca_cert=None, client_cert=None, client_key=None, certs_dirs=()
-        )
-        self.routes = Routes(tls, Proxies())
+        self.routes = make_routes()
         route = self.routes.find("http://registry.example/", redirected_from)
         self.steps = open_stream(route, TIMEOUTS, self.routes.hosts)
         self.result: Stream | None = None
@@ -266,13 +271,31 @@ class TestAddresses:
 )
 def test_unknown_name_is_connect_error(error: Exception) -> None:
     """A name of DNS may also be one that cannot be."""
-    tls = TLSConfig(insecure=False, ca_cert=None, client_cert=None, client_key=None, certs_dirs=())
-    routes = Routes(tls, Proxies())
+    routes = make_routes()
     steps = open_stream(routes.find("http://registry.example/", ""), TIMEOUTS, routes.hosts)
     next(steps)
     with pytest.raises(ConnectionFailure, match="cannot connect") as caught:
         steps.throw(error)
     assert caught.value.reason == "connect"
+
+
+def test_proxy_has_time_to_connect() -> None:
+    """The response to a CONNECT is not one of a registry, which may take a quarter of an hour."""
+    routes = make_routes({"https": ("HTTPS_PROXY", "http://proxy.example:3128")})
+    steps = open_stream(routes.find("https://registry.example/", ""), TIMEOUTS, routes.hosts)
+    next(steps)
+    wait = steps.send([(V4, 1, 6, "", ("192.0.2.1", 3128))])
+    result: Any = {Attempt.made[0]: select.POLLOUT}
+    while True:
+        wait = steps.send(result)
+        assert isinstance(wait, Wait)
+        if wait.seconds:
+            break
+        result = {}
+    assert (wait.events, wait.ignored_stops) == (select.POLLIN, 1)
+    assert wait.seconds <= TIMEOUTS.connect_s
+    steps.close()
+    assert open_attempts() == []
 
 
 class TestZones:

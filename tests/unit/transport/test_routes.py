@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.routes import make_routes
 
 from brolga.transport.addresses import Zone
-from brolga.transport.proxy import Proxies
-from brolga.transport.routes import Routes
-from brolga.transport.tls import TLSConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,19 +19,9 @@ PROXY = {"http": ("HTTP_PROXY", "http://user:p%40ss@proxy.example:3128")}
 TLS_PROXY = {"http": ("HTTP_PROXY", "https://proxy.example")}
 
 
-def routes(
-    proxies: Mapping[str, tuple[str, str]] | None = None, certs_dirs: tuple[Path, ...] = ()
-) -> Routes:
-    """Make routes without TLS settings of a user."""
-    tls = TLSConfig(
-        insecure=False, ca_cert=None, client_cert=None, client_key=None, certs_dirs=certs_dirs
-    )
-    return Routes(tls, Proxies(proxies or {}))
-
-
 def find(url: str, proxies: Mapping[str, tuple[str, str]] | None = None) -> Route:
     """Find one route."""
-    return routes(proxies).find(url, "")
+    return make_routes(proxies).find(url, "")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +86,7 @@ def test_find_of_invalid_url_raises(url: str) -> None:
 )
 def test_connections_are_shared_by_host(first: str, second: str, is_shared: bool) -> None:
     """Whatever the path is."""
-    found = routes()
+    found = make_routes()
     assert (found.find(first, "").key == found.find(second, "").key) is is_shared
 
 
@@ -108,7 +96,7 @@ def test_proxy_serves_all_hosts_of_plain_http(
 ) -> None:
     """It is asked with the whole URL; a tunnel leads to one host only."""
     both = {**proxies, "https": proxies["http"]}
-    found = routes(both)
+    found = make_routes(both)
     keys = [
         found.find(url, "").key
         for url in ("http://a.example/", "http://b.example/", "https://a.example/")
@@ -117,7 +105,7 @@ def test_proxy_serves_all_hosts_of_plain_http(
     assert keys[2] not in keys[:2]
     assert found.find("https://b.example/", "").key != keys[2]
     assert found.find("https://a.example/", "").key == keys[2]
-    assert routes().find("http://a.example/", "").key not in keys
+    assert make_routes().find("http://a.example/", "").key not in keys
 
 
 @pytest.mark.parametrize(
@@ -148,26 +136,26 @@ class TestRedirect:
     )
     def test_limit_is_zone_of_sender(self, redirected_from: str, limit: Zone) -> None:
         """A registry must not lead a user into the private network that it is not part of."""
-        found = routes()
+        found = make_routes()
         found.hosts.add("public.example", Zone.PUBLIC)
         found.hosts.add("private.example", Zone.PRIVATE)
         assert found.find("http://storage.example/", redirected_from).limit is limit
 
     def test_connection_with_other_limit_is_not_shared(self) -> None:
         """It may lead to an address that the URL must not reach."""
-        found = routes()
+        found = make_routes()
         url = "http://storage.example/"
         assert found.find(url, "").key != found.find(url, "public.example").key
 
     def test_proxy_has_no_limit(self) -> None:
         """The proxy resolves the name."""
-        route = routes(PROXY).find("http://storage.example/", "public.example")
+        route = make_routes(PROXY).find("http://storage.example/", "public.example")
         assert route.limit is Zone.LINK_LOCAL
 
     def test_directory_of_host_has_own_connections(self, tmp_path: Path) -> None:
         """The authorities that one host trusts say nothing about another."""
         (tmp_path / "a.example").mkdir()
-        found = routes(certs_dirs=(tmp_path,))
+        found = make_routes(certs_dirs=(tmp_path,))
         contexts = [found.find(f"https://{host}.example/", "").context for host in "abc"]
         assert contexts[0] is not contexts[1]
         assert contexts[1] is contexts[2]
