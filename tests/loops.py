@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from brolga.transport import Transport
 from brolga.transport.aio import AsyncTransport, ThreadTransport
 
 if TYPE_CHECKING:
@@ -47,3 +48,7 @@ class LoopTransport(ThreadTransport):
             self.loop.run_forever()
         finally:
             self.loop.close()
+
+
+# The drivers of flows, under which a test can run.
+DRIVERS: Final[dict[str, type[Any]]] = {"threads": Transport, "asyncio": LoopTransport}

@@ -45,5 +45,5 @@ def as_hosted(name: str) -> Iterator[None]:
     """Let every client take the registries that it meets for those of a profile's host."""
     row = row_of(name)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("brolga.client.registries.identify_registry", lambda host, shows: row)
+        patch.setattr("brolga.protocol.identify_registry", lambda host, shows: row)
         yield

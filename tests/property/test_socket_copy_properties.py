@@ -15,6 +15,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from tests.images import digest_of
+from tests.loops import DRIVERS
 from tests.property.test_socket_upload_properties import (
     BYTES,
     MIB,
@@ -114,10 +115,15 @@ def copy_plans(faults: st.SearchStrategy[Fault]) -> st.SearchStrategy[Plan]:
     )
 
 
+@pytest.mark.parametrize("driver", DRIVERS)
 @copy_settings
 @given(plan=copy_plans(any_faults(SIZE)), reading=fault_tuples(read_faults()))
 def test_copy_gives_the_image_or_a_typed_error(
-    brolga_registry: BrolgaRegistry, original: Original, plan: Plan, reading: tuple[Fault, ...]
+    brolga_registry: BrolgaRegistry,
+    original: Original,
+    driver: str,
+    plan: Plan,
+    reading: tuple[Fault, ...],
 ) -> None:
     """If either registry fails: all of the image is there, or the tag is not."""
     target, source = brolga_registry, original.registry
@@ -125,7 +131,7 @@ def test_copy_gives_the_image_or_a_typed_error(
     source.use(faults=FaultPlan(*reading))
     home = target.repository(NAME)
     error: Any = None
-    with client_of(plan) as client:
+    with client_of(plan, driver) as client:
         try:
             client.copy(f"{source.address}/{FROM}:v1", f"{home}:v1")
         except BrolgaError as failed:
@@ -146,10 +152,15 @@ def test_copy_gives_the_image_or_a_typed_error(
         assert blobs == original.blobs
 
 
+@pytest.mark.parametrize("driver", DRIVERS)
 @copy_settings
 @given(style=st.sampled_from(STYLES), reading=fault_tuples(read_faults()))
 def test_copy_blames_the_source_if_only_it_fails(
-    brolga_registry: BrolgaRegistry, original: Original, style: str, reading: tuple[Fault, ...]
+    brolga_registry: BrolgaRegistry,
+    original: Original,
+    driver: str,
+    style: str,
+    reading: tuple[Fault, ...],
 ) -> None:
     """Each blob has one session, however often it is read. Nothing is left in the target."""
     target, source = brolga_registry, original.registry
@@ -157,7 +168,7 @@ def test_copy_blames_the_source_if_only_it_fails(
     target.clear(profile=plan.emulated)
     source.use(faults=FaultPlan(*reading))
     error: Any = None
-    with client_of(plan) as client:
+    with client_of(plan, driver) as client:
         try:
             client.copy(f"{source.address}/{FROM}:v1", f"{target.repository(NAME)}:v1")
         except BrolgaError as failed:

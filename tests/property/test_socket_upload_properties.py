@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from tests.faults.counterparts import as_hosted
 from tests.images import digest_of
+from tests.loops import DRIVERS
 from tests.registries import fetch_blob
 
 from brolga.client import Client, TransportOptions, UploadOptions
@@ -192,9 +193,10 @@ def _pieces(plan: Plan) -> Iterator[bytes]:
 class Uploader:
     """Uploads into a registry as planned."""
 
-    def __init__(self, registry: BrolgaRegistry, directory: Path) -> None:
+    def __init__(self, registry: BrolgaRegistry, directory: Path, driver: str) -> None:
         self._registry = registry
         self._directory = directory
+        self._driver = driver
 
     def upload(self, plan: Plan) -> Outcome:
         """Upload as planned; raise what is neither an error of brolga nor the source's own."""
@@ -207,7 +209,7 @@ class Uploader:
             source.write_bytes(plan.data)
         layer = StreamLayer(source, compression="none", tar=False)
         result: Descriptor | Exception
-        with client_of(plan) as client:
+        with client_of(plan, self._driver) as client:
             try:
                 result = client.push_layer(home, layer)
             except (BrolgaError, SourceFailure) as error:
@@ -220,13 +222,12 @@ class Uploader:
 
 
 @contextmanager
-def client_of(plan: Plan) -> Iterator[Client]:
-    """Give a client with the options of a plan."""
+def client_of(plan: Plan, driver: str) -> Iterator[Client]:
+    """Give a client with the options of a plan, whose flows a driver of `DRIVERS` runs."""
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         # A test cannot wait for the minutes that a registry may need to move a whole blob.
-        patch.setattr("brolga.transport._LONG_S", 0.0, raising=False)
-        patch.setattr("brolga.transport._LONG", 1, raising=False)
+        patch.setattr("brolga.transport.requests._LONG", 1)
         if plan.known:
             stack.enter_context(as_hosted(plan.profile))
         yield stack.enter_context(
@@ -239,14 +240,17 @@ def client_of(plan: Plan) -> Iterator[Client]:
                     window=plan.window or 0,
                     spool=plan.window is None,
                 ),
+                make_transport=DRIVERS[driver],
             )
         )
 
 
-@pytest.fixture
-def uploader(brolga_registry: BrolgaRegistry, tmp_path: Path) -> Uploader:
-    """Return the uploader of the test's registry."""
-    return Uploader(brolga_registry, tmp_path)
+@pytest.fixture(params=DRIVERS)
+def uploader(
+    request: pytest.FixtureRequest, brolga_registry: BrolgaRegistry, tmp_path: Path
+) -> Uploader:
+    """Return an uploader into the test's registry, for each driver."""
+    return Uploader(brolga_registry, tmp_path, request.param)
 
 
 # --- Strategies

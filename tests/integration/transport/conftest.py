@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.integration.transport.flows import TEST_TIMEOUT_S
-from tests.loops import LoopTransport
+from tests.loops import DRIVERS
 
 from brolga.transport import Transport, connection
 
@@ -28,9 +28,6 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in PROXY_VARIABLES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-
-
-DRIVERS = {"threads": Transport, "asyncio": LoopTransport}
 
 
 @pytest.fixture(params=DRIVERS, autouse=True)
