@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
 import json
 import sys
 import tempfile
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any
 
 import process
 from options import parse_size
@@ -48,9 +46,8 @@ def _push_async(port: str, compression: str) -> None:
 async def _push_beside_ticker(repository: str, compression: str) -> float:
     import brolga
 
-    aio: Any = importlib.import_module("brolga.aio")
     late: list[float] = [0.0]
-    async with aio.AsyncClient() as client:
+    async with brolga.AsyncClient() as client:
         ticker = asyncio.create_task(_tick(late))
         await client.push_layer(repository, brolga.StreamLayer(sys.stdin.buffer, compression))
         ticker.cancel()
