@@ -21,7 +21,7 @@ REGISTRY = (
     "cli.client_factory cli.local_paths cli.options cli.params "
     "client client.client client.opener client.registries images "
     "protocol protocol.api_check protocol.auth protocol.auth_tokens protocol.http "
-    "protocol.responses protocol.retry protocol.urls "
+    "protocol.redirects protocol.responses protocol.retry protocol.urls "
     "spec spec.digest spec.mediatypes spec.reference spec.value "
     "stores stores.location stores.names stores.registry stream stream.worker transport"
 )
@@ -29,6 +29,7 @@ HEAD = "protocol.manifests spec.descriptor spec.json"
 MANIFEST = f"{HEAD} spec.index spec.manifest spec.platform"
 UPLOAD = (
     "cli.config_file cli.progress cli.source images.blobs images.described "
+    "protocol.blobs "
     "protocol.upload protocol.upload.body protocol.upload.flow protocol.upload.known_registries "
     "protocol.upload.machine protocol.upload.recovery protocol.upload.session "
     "spec.blob spec.descriptor spec.json stream.compression stream.iterables stream.layer "
