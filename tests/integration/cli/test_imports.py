@@ -37,7 +37,7 @@ UPLOAD = (
 )
 # What takes long to load, and few verbs need.
 HEAVY = (
-    "anyio argparse asyncio backports bz2 concurrent csv ctypes decimal email hashlib httpcore2 "
+    "anyio argparse asyncio backports bz2 concurrent csv ctypes decimal email hashlib "
     "importlib.metadata isal json logging lzma multiprocessing pathlib queue random secrets shutil "
     "sqlite3 ssl starlette subprocess tempfile tomllib typing_extensions unittest uvicorn zlib "
     "zlib_ng zoneinfo"

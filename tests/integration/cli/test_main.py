@@ -39,7 +39,7 @@ def test_help_does_not_import_verbs() -> None:
         "from brolga.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'brolga.cli.commands.layer', 'brolga.client', 'httpcore2', 'uvicorn', 'ssl'}\n"
+        "heavy = {'brolga.cli.commands.layer', 'brolga.client', 'h11', 'uvicorn', 'ssl'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
