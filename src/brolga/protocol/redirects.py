@@ -14,14 +14,24 @@ from brolga.protocol.urls import check_url, hostname, origin, resolve
 from brolga.spec.value import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from brolga.errors import UploadInterrupted
     from brolga.protocol.http import Flow, Request, Response
 
 MAX_REDIRECTS: Final = 5
 _READS: Final = ("GET", "HEAD")
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _SAME_METHOD: Final = (307, 308)  # the others turn a POST into a GET
+
+
+class StreamRedirected(Exception):
+    """A stream has to be sent to another `url`; `error` is for the case that this is impossible."""
+
+    def __init__(self, error: UploadInterrupted, url: str) -> None:
+        super().__init__()
+        self.error = error
+        self.url = url
 
 
 def follow_redirects(
@@ -76,3 +86,10 @@ def redirect(request: Request, url: str) -> Request:
 def too_many_redirects(server: str) -> ProtocolViolation:
     """Return the error for one redirect more than are followed."""
     return ProtocolViolation(f"{server} redirected more than {MAX_REDIRECTS} times")
+
+
+def redirect_all(request: Request, urls: Iterable[str]) -> Request:
+    """Return the request for the last of the URLs that redirects led to, one after the other."""
+    for url in urls:
+        request = redirect(request, url)
+    return request

@@ -7,7 +7,7 @@ digest exists only if the stream came to its clean end, so nothing else is commi
 from __future__ import annotations
 
 from contextlib import closing, suppress
-from functools import partial, reduce
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import (
@@ -21,7 +21,8 @@ from brolga.errors import (
 from brolga.protocol.http import call
 from brolga.protocol.redirects import (
     MAX_REDIRECTS,
-    redirect,
+    StreamRedirected,
+    redirect_all,
     redirect_target,
     too_many_redirects,
 )
@@ -68,7 +69,7 @@ from brolga.spec.digest import CANONICAL
 from brolga.spec.value import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from brolga.protocol.auth import Access
     from brolga.protocol.http import Flow, Request, Response
@@ -76,15 +77,6 @@ if TYPE_CHECKING:
 
 _HEAD_ATTEMPTS: Final = 3  # after a PUT without an answer
 _UNEXPECTED: Final = (200, 202, 203)  # to a PUT: a proxy's answer, or the registry is not done yet
-
-
-class _Redirected(Exception):
-    """A stream has to be sent to another URL; `error` is for the case that this is impossible."""
-
-    def __init__(self, error: UploadInterrupted, url: str) -> None:
-        super().__init__()
-        self.error = error
-        self.url = url
 
 
 class Upload:
@@ -117,7 +109,7 @@ class Upload:
         while isinstance(self.state, Active):
             try:
                 yield from self._step(self.state)
-            except _Redirected as error:
+            except StreamRedirected as error:
                 self._follow(error)
             except (TransportError, UploadInterrupted, RegistryError, DigestMismatch) as error:
                 yield from self._recover(error)
@@ -157,7 +149,7 @@ class Upload:
         if response is not None and response.status in PATCH_SUCCESS:
             with suppress(ProtocolViolation):
                 if not isinstance(state, Committing):
-                    patch = _redirect_all(streamed_patch(session, ()), state.redirects)
+                    patch = redirect_all(streamed_patch(session, ()), state.redirects)
                     return follow_location(session, patch, response, 0)
         return session
 
@@ -231,7 +223,7 @@ class Upload:
     def _patch(self, request: Request, size: int | None = None) -> Flow[None]:
         """Send a PATCH of `size` bytes, or of all that the body has, once."""
         state, body = self._in_session, self.body
-        request = _redirect_all(request, state.redirects)
+        request = redirect_all(request, state.redirects)
         try:
             response = yield from self.access.send(request, retry=False)
         except TransportError as error:
@@ -261,7 +253,7 @@ class Upload:
     def _commit(self, state: Committing) -> Flow[None]:
         """Send the PUT once, since a second one may find no session, and check the response."""
         descriptor, attempts = state.descriptor, self.retry.attempts
-        put = _redirect_all(state.put, state.redirects)
+        put = redirect_all(state.put, state.redirects)
         try:
             response = yield from self.access.send(put, retry=False)
         except TransportError as error:
@@ -325,14 +317,14 @@ class Upload:
         return False
 
     def _check_redirect(self, request: Request, response: Response) -> None:
-        """Raise _Redirected if a stream has to be sent to another URL."""
+        """Raise StreamRedirected if a stream has to be sent to another URL."""
         target = None if request.is_repeatable else redirect_target(request, response)
         if target is not None:
             sent = self._in_session.acknowledged + response.sent
             text = f"the registry redirected the upload to {redact(target)} after {sent} bytes"
-            raise _Redirected(self._interrupted(text, sent), target)
+            raise StreamRedirected(self._interrupted(text, sent), target)
 
-    def _follow(self, redirected: _Redirected) -> None:
+    def _follow(self, redirected: StreamRedirected) -> None:
         """Send the stream to another URL next, if its bytes are still there."""
         state = self._in_session
         check_replayable(self.body, state.acknowledged, redirected.error)
@@ -404,8 +396,3 @@ class Upload:
         self._advance(action, **changes)
         self.budget.record_session_loss()
         yield from cancel(self.access, session)
-
-
-def _redirect_all(request: Request, urls: Iterable[str]) -> Request:
-    """Return the request for the last of the URLs that redirects led to, one after the other."""
-    return reduce(redirect, urls, request)
