@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from brolga.aio.calls import CallPool
     from brolga.spec.blob import BlobStream, Block
 
-_READ_AHEAD: Final = 8  # blocks
+_READ_AHEAD: Final = 3  # blocks of up to 2 MiB
 
 
 class AsyncBlobStream:

@@ -7,21 +7,19 @@ is called in a thread. `ThreadTransport` is for threads beside the loop, which c
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import select
-import threading
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast
 
 from brolga.protocol.http import BlockingCall, BodyError, ReadBlock, Request
 from brolga.stream.async_sources import runs_here
-from brolga.stream.worker import POLL_INTERVAL_S, Stop, current_stop
+from brolga.stream.worker import current_stop
+from brolga.transport.calls import Calls
 from brolga.transport.driver import logged
 from brolga.transport.requests import Requests, ResponseBody, SecondInterrupt
 from brolga.transport.steps import Wait, poll
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+    from collections.abc import AsyncGenerator, Coroutine, Generator
 
     from brolga.protocol import Flow
     from brolga.protocol.http import Step
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _A = TypeVar("_A")
 
-_THREAD: Final = "brolga-call"
 _LOOP_ENDED: Final = "the event loop of the client has ended"
 _WAITS_FOR_ITSELF: Final = (
     "a request was made in the event loop's own thread, which would wait for itself: await a "
@@ -109,34 +106,38 @@ class AsyncTransport:
         """Perform steps as `steps.perform` does; a cancellation is thrown in as an interrupt is."""
         proceed: Any = steps.send
         argument: Any = None
-        while True:
-            try:
-                step = proceed(argument)
-                proceed, argument = steps.send, None
-                if isinstance(step, BlockingCall):
-                    argument = await calls.make(step.function)
-                else:
-                    argument = await self._wait(step, calls)
-            except StopIteration as end:
-                result: _T = end.value
-                return result
-            except BaseException as error:
-                if steps.gi_frame is None:  # type: ignore[attr-defined] # they have ended with it
-                    raise
-                proceed, argument = steps.throw, error
+        try:
+            while True:
+                try:
+                    step = proceed(argument)
+                    proceed, argument = steps.send, None
+                    if isinstance(step, BlockingCall):
+                        argument = await calls.make(step.function)
+                    else:
+                        argument = await self._wait(step, calls)
+                except StopIteration as end:
+                    result: _T = end.value
+                    return result
+                except BaseException as error:
+                    if steps.gi_frame is None:  # type: ignore[attr-defined] # they have ended with it
+                        raise
+                    proceed, argument = steps.throw, error
+        finally:
+            del argument  # the traceback of an error refers to this frame
 
     async def _wait(self, wait: Wait, calls: Calls) -> Ready:
         calls.check(wait.ignored_stops)
         if (ready := poll(wait, 0)) or wait.seconds == 0:
             return ready
-        calls.wait = pending = _SocketWait(wait)
+        pending = _SocketWait(wait)
+        calls.end_wait = pending.end
         self._waits.add(pending)
         try:
             await pending.future
         finally:
             pending.end()
             self._waits.discard(pending)
-            calls.wait = None
+            calls.end_wait = None
         calls.check(wait.ignored_stops)
         return poll(wait, 0)
 
@@ -183,20 +184,21 @@ class FlowSteps(Generic[_T]):
 
     async def advance(self) -> object:
         """Drive the flow up to the next thing that it yields to its reader, or to its end."""
-        flow, resume = self._flow, self._flow.send
-        argument: Any = None
+        flow = self._flow
         try:
-            while True:
-                item = resume(argument)
-                if not isinstance(item, Request | BlockingCall | ReadBlock):
-                    return item
+            item = next(flow)
+            while isinstance(item, Request | BlockingCall | ReadBlock):
                 try:
-                    resume, argument = flow.send, await self._transport.take(item, self._calls)
+                    result = await self._transport.take(item, self._calls)
                 except SecondInterrupt:
                     raise
                 except BaseException as error:  # noqa: BLE001 - the flow handles or re-raises it
-                    resume, argument = flow.throw, error
-                del item  # its body may be a chunk, and the flow collects the next one
+                    item = flow.throw(error)
+                else:
+                    del item  # its body may be a chunk, and the flow collects the next one
+                    item = flow.send(result)
+                    del result
+            return item  # noqa: TRY300 - what ended the flow is raised by `next` or `send`
         except StopIteration as end:
             self.result, self.has_ended = end.value, True
             return None
@@ -211,118 +213,6 @@ class FlowSteps(Generic[_T]):
     def close(self) -> None:
         """Close the flow, if it has not ended."""
         self._flow.close()
-
-
-class _Call:
-    """A call under way in a thread."""
-
-    def __init__(self, function: Callable[[], object]) -> None:
-        self.waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.is_done = False
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self._function = function
-
-    def perform(self) -> None:
-        """Call the function, in the thread."""
-        loop = self.waiter.get_loop()
-        try:
-            self.result = self._function()
-        except BaseException as error:  # noqa: BLE001 - raised where the call is awaited
-            self.error = error
-        loop.call_soon_threadsafe(self._end)
-
-    def _end(self) -> None:
-        self.is_done = True
-        if not self.waiter.done():
-            self.waiter.set_result(None)
-
-
-class Calls:
-    """The blocking calls of one flow on a loop, which one thread makes in turn.
-
-    `wait` is what the flow waits for on the loop. An interrupt of the thread, and a `stop` request,
-    end it.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, stop: Stop | None = None) -> None:
-        self._loop = loop
-        self._stop = stop or Stop()
-        self._interrupts: list[BaseException] = []
-        self._is_over = False
-        self.wait: _SocketWait | None = None
-        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
-        self._start: Callable[[], object] | None = None
-
-    @classmethod
-    def in_new_thread(cls) -> Calls:
-        """Return calls that are made by a thread of their own, in the context of this task."""
-        calls, context = cls(asyncio.get_running_loop()), contextvars.copy_context()
-        thread = threading.Thread(
-            target=context.run, args=(calls.serve,), name=_THREAD, daemon=True
-        )
-        calls._start = thread.start
-        return calls
-
-    async def make(self, function: Callable[[], object]) -> object:
-        """Call a function in the thread. A cancellation is raised when the call has ended."""
-        if self._start is not None:
-            start, self._start = self._start, None
-            start()
-        call = _Call(function)
-        self._calls.put(call)
-        cancellation = None
-        while not call.is_done:
-            try:
-                await call.waiter
-            except asyncio.CancelledError as error:
-                cancellation = error
-                call.waiter = asyncio.get_running_loop().create_future()
-        if cancellation is not None:
-            raise cancellation
-        if call.error is not None:
-            try:
-                raise call.error
-            finally:
-                del call  # the error's traceback refers to this frame
-        return call.result
-
-    def serve(self) -> None:
-        """Make the calls, in the thread, until `close` or the end of the loop."""
-        seen = 0
-        while not self._is_over:
-            try:
-                if (call := self._calls.get(timeout=POLL_INTERVAL_S)) is not None:
-                    call.perform()
-            except Empty:
-                if self._stop.requests > seen:
-                    seen = self._stop.requests
-                    self._end_wait()
-                if not self._loop.is_running():
-                    return
-            except BaseException as interrupt:  # noqa: BLE001 - raised in the flow, see `check`
-                self._interrupts.append(interrupt)
-                self._end_wait()
-
-    def reopen(self) -> None:
-        """Let `serve` make calls again after `close`."""
-        self._is_over = False
-
-    def check(self, ignored_stops: int) -> None:
-        """Raise an interrupt of the thread, or KeyboardInterrupt after a stop request."""
-        if self._interrupts:
-            raise self._interrupts.pop(0)
-        self._stop.check(ignored_stops)
-
-    def close(self) -> None:
-        """Let the thread end."""
-        self._is_over = True
-        if self._start is None:
-            self._calls.put(None)
-
-    def _end_wait(self) -> None:
-        if (wait := self.wait) is not None:
-            wait.future.get_loop().call_soon_threadsafe(wait.end)
 
 
 class ThreadTransport:
