@@ -83,12 +83,13 @@ class Calls:
                 call.waiter = asyncio.get_running_loop().create_future()
         if cancellation is not None:
             raise cancellation
-        error, call.error = call.error, None  # its traceback refers to the call, and to this frame
-        if error is not None:
+        # The traceback of the error refers to the call, and to this frame.
+        failure, call.error = call.error, None
+        if failure is not None:
             try:
-                raise error
+                raise failure
             finally:
-                del error
+                del failure
         return call.result
 
     def serve(self) -> None:
