@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from brolga.transport import Transport
 from brolga.transport.aio import AsyncTransport, ThreadTransport
-
-if TYPE_CHECKING:
-    from brolga.transport.requests import Requests
 
 
 class LoopTransport(ThreadTransport):
@@ -26,10 +23,6 @@ class LoopTransport(ThreadTransport):
         super().__init__(transport, self.loop)
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
-
-    @property
-    def _requests(self) -> Requests:
-        return self._transport._requests
 
     def close(self) -> None:
         """Close every connection, and end the loop."""
@@ -51,4 +44,4 @@ class LoopTransport(ThreadTransport):
 
 
 # The drivers of flows, under which a test can run.
-DRIVERS: Final[dict[str, type[Any]]] = {"threads": Transport, "asyncio": LoopTransport}
+DRIVERS: Final[dict[str, type[Transport]]] = {"threads": Transport, "asyncio": LoopTransport}

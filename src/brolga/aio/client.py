@@ -137,7 +137,7 @@ class AsyncClient(_Facade[Client]):
 
         def make_transport(**options: Any) -> Transport:  # noqa: ANN401 - those of `AsyncTransport`
             self._transport = AsyncTransport(**options)
-            return cast("Transport", ThreadTransport(self._transport, calls.loop))
+            return ThreadTransport(self._transport, calls.loop)
 
         client = Client(
             credentials=credentials,

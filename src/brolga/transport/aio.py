@@ -14,7 +14,7 @@ from brolga.protocol.http import BlockingCall, BodyError, ReadBlock, Request
 from brolga.stream.async_sources import runs_here
 from brolga.stream.worker import current_stop
 from brolga.transport.calls import Calls
-from brolga.transport.driver import logged
+from brolga.transport.driver import Transport, logged
 from brolga.transport.requests import Requests, ResponseBody, SecondInterrupt
 from brolga.transport.steps import Wait, poll
 
@@ -44,7 +44,7 @@ class AsyncTransport:
     """
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - those of `Requests`, which checks them
-        self._requests = Requests(**options)
+        self.requests = Requests(**options)
         self._waits: set[_SocketWait] = set()
 
     async def __aenter__(self) -> Self:
@@ -59,11 +59,11 @@ class AsyncTransport:
         """Close every connection. The transport cannot be used any more."""
         for wait in tuple(self._waits):
             wait.end()
-        self._requests.pool.close()
+        self.requests.pool.close()
 
     def check_open(self) -> None:
         """Raise RuntimeError after `close`."""
-        self._requests.pool.check_open()
+        self.requests.pool.check_open()
 
     async def run(self, flow: Flow[_T]) -> _T:
         """Drive a flow to its end; return its result. Raises as `Transport.run` does."""
@@ -99,7 +99,7 @@ class AsyncTransport:
         if step.delay_s > 0:
             await self._wait(Wait((), 0, step.delay_s), calls)
         with logged(step) as responses:
-            responses.append(await self._perform(self._requests.perform(step), calls))
+            responses.append(await self._perform(self.requests.perform(step), calls))
         return responses[0]
 
     async def _perform(self, steps: Steps[_T], calls: Calls) -> _T:
@@ -215,23 +215,16 @@ class FlowSteps(Generic[_T]):
         self._flow.close()
 
 
-class ThreadTransport:
-    """An `AsyncTransport` for threads beside its loop, with the methods of `Transport`.
+class ThreadTransport(Transport):
+    """An `AsyncTransport` for threads beside its loop.
 
     A thread that runs a flow waits for the loop, and makes the flow's blocking calls meanwhile.
     """
 
     def __init__(self, transport: AsyncTransport, loop: asyncio.AbstractEventLoop) -> None:
+        self._requests = transport.requests
         self._transport = transport
         self._loop = loop
-
-    def __enter__(self) -> Self:
-        """Return the transport itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close every connection."""
-        self.close()
 
     def close(self) -> None:
         """Close every connection. The transport cannot be used any more."""
@@ -240,16 +233,6 @@ class ThreadTransport:
             self._transport.close()
 
         self._run(close(), Calls(self._loop))
-
-    def run(self, flow: Flow[_T]) -> _T:
-        """Drive a flow to its end; return its result. Raises as `Transport.run` does."""
-        steps: Generator[object, None, _T] = self.stream(flow)
-        try:
-            while True:
-                next(steps)
-        except StopIteration as end:
-            result: _T = end.value
-            return result
 
     def stream(self, flow: Generator[Step | _A, Any, _T]) -> Generator[_A, None, _T]:
         """Drive a flow as `run` does; yield the bytes, or pages of a list, between its requests."""
