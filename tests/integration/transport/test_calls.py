@@ -9,14 +9,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.raw_server import Peer, serve_script
 
+from brolga.protocol import Request
 from brolga.protocol.http import call
 from brolga.transport.aio import AsyncTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from brolga.protocol import Flow
+    from brolga.protocol import Flow, ReadFlow
 
 pytestmark = pytest.mark.parametrize("driver", ["asyncio"], indirect=True)
 
@@ -74,3 +76,32 @@ def test_call_is_made_outside_of_loop() -> None:
             return await transport.run(call(is_loop_running))
 
     assert asyncio.run(main()) is False
+
+
+def test_stream_yields_items_between_requests() -> None:
+    """A flow that yields pages or blocks is iterated on the loop."""
+    closed: list[str] = []
+
+    def flow(url: str) -> ReadFlow:
+        try:
+            yield b"one"
+            yield Request("GET", url)
+            yield b"two"
+        finally:
+            closed.append("flow")
+
+    async def main(url: str) -> list[bytes]:
+        async with AsyncTransport() as transport:
+            blocks = [bytes(block) async for block in transport.stream(flow(url))]
+            left = transport.stream(flow(url))
+            assert await anext(left) == b"one"
+            await left.aclose()
+            return blocks
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.answer(200)
+
+    with serve_script(script) as address:
+        assert asyncio.run(main(f"http://{address}/")) == [b"one", b"two"]
+    assert closed == ["flow", "flow"]
