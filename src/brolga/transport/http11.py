@@ -77,6 +77,10 @@ class Exchange:
 
     # --- The request
 
+    def note_head(self) -> None:
+        """Note that all of the head was sent: without a stream, the body follows at once."""
+        self._is_sending = self._is_sending or not self.is_streamed
+
     def frame(self, block: Block) -> Sequence[Block]:
         """Return the buffers to send for a block; none for an empty one, a heartbeat."""
         self._is_sending = True

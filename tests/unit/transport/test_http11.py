@@ -478,6 +478,15 @@ class TestDefer:
         assert exchange.error is first
         assert not exchange.defer(interrupt())
 
+    @pytest.mark.parametrize("body", BODIES, ids=repr)
+    def test_interrupt_after_head_is_deferred_unless_source_runs(
+        self, body: bytes | Blocks | None
+    ) -> None:
+        """Without a body, the head is all of the request."""
+        exchange = request("POST", body)
+        exchange.note_head()
+        assert exchange.defer(KeyboardInterrupt()) is not exchange.is_streamed
+
     @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "CONNECT"])
     @pytest.mark.parametrize("body", BODIES, ids=repr)
     def test_interrupt_of_idempotent_request_is_not_deferred(
