@@ -294,6 +294,18 @@ class TestResponse:
             for _ in range(100):
                 exchange.receive(b"x" * 4096)
 
+    def test_interim_responses_are_not_kept(self) -> None:
+        """A server may send them without end, also in the middle of one."""
+        exchange = request()
+        send(exchange)
+        interim = b"HTTP/1.1 103 Early\r\nLink: </a>\r\n\r\n"
+        for _ in range(100):
+            exchange.receive(interim * 10 + interim[:9])
+            exchange.receive(interim[9:])
+            assert sum(map(len, exchange.received)) < len(interim)
+        exchange.receive(THREE)
+        assert exchange.take_data() == b"abc"
+
     def test_head_of_100_000_bytes_is_received(self) -> None:
         """Some registries send large tokens and cookies."""
         exchange = request("HEAD")
