@@ -31,7 +31,7 @@ class Outcome:
 @pytest.fixture(autouse=True)
 def restore_signal_handlers() -> Iterator[None]:
     """Put back what the command does to signals."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
     before = [signal.getsignal(number) for number in numbers]
     yield
     for number, handler in zip(numbers, before, strict=True):

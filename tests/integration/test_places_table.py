@@ -459,7 +459,7 @@ def run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[[list[str], bytes], Outcome]]:
     """Run the command in this process with pipes for stdin and stdout."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
 
     def run(arguments: list[str], data: bytes) -> Outcome:

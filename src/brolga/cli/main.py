@@ -7,7 +7,7 @@ import gc
 import signal
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
@@ -66,6 +66,8 @@ _FOREIGN: Final = {
     "tags": "ls",
 }
 _TRACEBACK: Final = 2  # the number of -v
+_IMPORT_SYSTEM: Final = "<frozen importlib._bootstrap>"  # the file name of its code
+_IMPORT_POLL_S: Final = 0.005
 
 
 class _LazyVerbs(VerbGroup):
@@ -124,7 +126,7 @@ def main() -> None:
     """Run the command and exit with its code."""
     # Python looks for garbage once more when it ends, among all that was ever loaded.
     atexit.register(gc.disable)
-    _raise_on(signal.SIGTERM, signal.SIGHUP)
+    _raise_on(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if ignored, exit statuses are lost
     context: click.Context | None = None
     try:
@@ -153,11 +155,28 @@ class _Stopped(SystemExit):
 
 
 def _raise_on(*numbers: signal.Signals) -> None:
-    """Make signals raise `_Stopped`, so that the upload session is cancelled."""
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - signal's signature
-        raise _Stopped(number)
-
+    """Make signals raise an exception, so that the upload session is cancelled."""
     for number in numbers:
         if signal.getsignal(number) is not signal.SIG_IGN:  # by nohup, for example
-            signal.signal(number, stop)
+            signal.signal(number, _raise_for)
+
+
+def _raise_for(number: int, frame: FrameType | None) -> None:
+    """Raise the exception of a signal, as soon as no module is being imported.
+
+    An import has callbacks of weak references, in which exceptions are lost, and a class that is
+    being made wraps them. Modules are imported in the middle of an upload as well.
+    """
+    if _is_importing(frame):
+        signal.signal(signal.SIGALRM, lambda _, frame: _raise_for(number, frame))
+        signal.setitimer(signal.ITIMER_REAL, _IMPORT_POLL_S)
+    elif number == signal.SIGINT:
+        raise KeyboardInterrupt
+    else:
+        raise _Stopped(number)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code.co_filename != _IMPORT_SYSTEM:
+        frame = frame.f_back
+    return frame is not None

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from brolga.errors import RegistryError, TransportError
 from brolga.protocol.http import Flow, Request
 from brolga.protocol.responses import raise_for_status
-from brolga.protocol.upload.session import UploadSession, send_post, session_at
+from brolga.protocol.upload.session import UploadSession, enter_session, send_post
 
 if TYPE_CHECKING:
     from brolga.protocol.auth import Access
@@ -30,7 +30,7 @@ def mount_blob(access: Access, digest: Digest, source: Repository) -> Flow[Uploa
     raise_for_status(request, response, HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
     if response.status == HTTPStatus.CREATED:
         return None
-    return session_at(request, response)
+    return (yield from enter_session(access, request, response))
 
 
 def try_mount(

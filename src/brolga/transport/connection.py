@@ -167,6 +167,8 @@ class Transfer:
             try:
                 return (yield from self._send_rest(outgoing))
             except BaseException as interrupt:
+                if not outgoing.rest():
+                    self.exchange.note_head()
                 if not outgoing.is_count_known or not self.exchange.defer(interrupt):
                     raise
 

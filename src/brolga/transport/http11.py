@@ -77,6 +77,10 @@ class Exchange:
 
     # --- The request
 
+    def note_head(self) -> None:
+        """Note that all of the head was sent: without a stream, the body follows at once."""
+        self._is_sending = self._is_sending or not self.is_streamed
+
     def frame(self, block: Block) -> Sequence[Block]:
         """Return the buffers to send for a block; none for an empty one, a heartbeat."""
         self._is_sending = True
@@ -146,8 +150,8 @@ class Exchange:
     def parse_head(self) -> bool:
         """Look for the head in what was `received`; return whether anything was new.
 
-        Interim responses are skipped. If an interrupt ends it, the next call begins again. Raises
-        ConnectionFailure.
+        Interim responses are dropped: there may be any number of them. If an interrupt ends it,
+        the next call begins again. Raises ConnectionFailure.
         """
         pieces = self.received[self._taken if self._parser else 0 :]
         if self.status or not pieces:
@@ -155,6 +159,9 @@ class Exchange:
         parser, self._parser = self._parser or self._new_parser(), None
         for piece in pieces:
             self._parse(parser, piece)
+        if not self.status:
+            rest = parser.trailing_data[0]
+            self.received = [rest] if rest else []
         self._taken = len(self.received)
         self._parser = parser
         return True

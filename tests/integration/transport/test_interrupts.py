@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from brolga.spec.blob import Block
+    from brolga.transport.streams import Stream
 
 
 # Cancellation, which is as an interrupt for asyncio, is tested in test_cancellation.py.
@@ -231,6 +232,31 @@ class TestInterruptBeforeResponse:
         with serve_script(script) as address, pytest.raises(KeyboardInterrupt):
             blocks.extend(client.stream(flow(f"http://{address}/")))
         assert blocks == [b"one"]
+
+    def test_interrupt_at_send_of_whole_request_waits_for_response(
+        self, client: Transport, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A request without a body is its head: the response has the location of the session."""
+        send = connection.Outgoing.send
+
+        def interrupted(
+            outgoing: connection.Outgoing, stream: Stream, buffers: list[memoryview]
+        ) -> int:
+            send(outgoing, stream, buffers)
+            raise KeyboardInterrupt
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            peer.answer(202, b"", "Location: /newest")
+
+        monkeypatch.setattr(connection.Outgoing, "send", interrupted)
+        caught: list[BaseException] = []
+        with serve_script(script) as address, pytest.raises(KeyboardInterrupt):
+            client.run(record_thrown(f"http://{address}/", b"", caught))
+        (failed,) = caught
+        assert isinstance(failed, BodyError)
+        assert failed.response is not None
+        assert failed.response.headers["location"] == "/newest"
 
     @pytest.mark.parametrize("body", [b"chunk", [b"stream"]], ids=["chunk", "stream"])
     def test_second_interrupt_ends_wait(

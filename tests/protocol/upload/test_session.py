@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from tests.protocol.driver import (
     ACCEPTED,
@@ -28,6 +30,8 @@ from brolga.errors import (
     TransportError,
 )
 from brolga.protocol import BodyError, Request, Response, Timeout
+from brolga.protocol.responses import location
+from brolga.protocol.upload import session as upload_session
 from brolga.protocol.upload.body import Chunk, split_chunks
 from brolga.protocol.upload.session import (
     UploadSession,
@@ -44,6 +48,11 @@ from brolga.protocol.upload.session import (
     verify_stored,
 )
 from brolga.spec.digest import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from brolga.protocol import Flow
 
 CUT = TransportError("cut", reason="cut")
 OCTETS = {"Content-Type": "application/octet-stream"}
@@ -154,6 +163,30 @@ def test_open_session_cancels_the_session_after_an_interrupt() -> None:
     ):
         failed = play(open_session(make_access()), (POST, answer), *cancelled, error=BodyError)
         assert failed is answer
+
+
+@pytest.mark.parametrize(
+    ("opened", "post"),
+    [
+        (lambda: open_session(make_access()), POST),
+        (lambda: post_blob(make_access(), b"blob", BLOB.digest), BY_POST),
+    ],
+)
+def test_session_is_cancelled_if_interrupt_comes_while_response_is_read(
+    monkeypatch: pytest.MonkeyPatch, opened: Callable[[], Flow[object]], post: Request
+) -> None:
+    """The first Location of a process takes milliseconds: regular expressions are compiled."""
+    calls: list[Response] = []
+
+    def interrupted(request: Request, response: Response) -> str:
+        calls.append(response)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return location(request, response)
+
+    monkeypatch.setattr(upload_session, "location", interrupted)
+    cancelled = (delete(FIRST), Response(204))
+    play(opened(), (post, ACCEPTED), cancelled, error=KeyboardInterrupt)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import signal
+import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.processes import PATIENCE_S
 
 from brolga import __version__
 from brolga.cli import main as cli
@@ -148,6 +152,34 @@ def test_main_cleans_up_after_signal(
     outcome = brolga("version")
     assert (outcome.code, outcome.out, outcome.err) == (code, "", line)
     assert cleaned == [True]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_main_raises_for_signal_after_import(
+    brolga: Brolga,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    number: signal.Signals,
+    code: int,
+) -> None:
+    """Within an import, callbacks would lose the exception, and others wrap it."""
+    body = f"import signal\nsignal.raise_signal({number:d})\nis_complete = True\n"
+    (tmp_path / "interrupted_module.py").write_text(body)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(cli.command, "invoke", lambda _context: import_and_wait())
+    try:
+        assert brolga("version").code == code
+        assert sys.modules["interrupted_module"].is_complete
+    finally:
+        sys.modules.pop("interrupted_module", None)
+
+
+def import_and_wait() -> None:
+    """Import the module that a signal interrupts; wait for the exception."""
+    importlib.import_module("interrupted_module")
+    threading.Event().wait(PATIENCE_S)
 
 
 def test_main_leaves_ignored_signal_ignored(brolga: Brolga) -> None:

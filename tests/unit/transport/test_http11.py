@@ -294,6 +294,18 @@ class TestResponse:
             for _ in range(100):
                 exchange.receive(b"x" * 4096)
 
+    def test_interim_responses_are_not_kept(self) -> None:
+        """A server may send them without end, also in the middle of one."""
+        exchange = request()
+        send(exchange)
+        interim = b"HTTP/1.1 103 Early\r\nLink: </a>\r\n\r\n"
+        for _ in range(100):
+            exchange.receive(interim * 10 + interim[:9])
+            exchange.receive(interim[9:])
+            assert sum(map(len, exchange.received)) < len(interim)
+        exchange.receive(THREE)
+        assert exchange.take_data() == b"abc"
+
     def test_head_of_100_000_bytes_is_received(self) -> None:
         """Some registries send large tokens and cookies."""
         exchange = request("HEAD")
@@ -477,6 +489,15 @@ class TestDefer:
         assert exchange.defer(first)
         assert exchange.error is first
         assert not exchange.defer(interrupt())
+
+    @pytest.mark.parametrize("body", BODIES, ids=repr)
+    def test_interrupt_after_head_is_deferred_unless_source_runs(
+        self, body: bytes | Blocks | None
+    ) -> None:
+        """Without a body, the head is all of the request."""
+        exchange = request("POST", body)
+        exchange.note_head()
+        assert exchange.defer(KeyboardInterrupt()) is not exchange.is_streamed
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "CONNECT"])
     @pytest.mark.parametrize("body", BODIES, ids=repr)

@@ -89,7 +89,7 @@ def open_session(
     request = Request("POST", access.url(f"blobs/uploads/{query}"), body=b"", delay_s=delay_s)
     response = yield from send_post(access, request)
     raise_for_status(request, response, HTTPStatus.ACCEPTED)
-    return session_at(request, response)
+    return (yield from enter_session(access, request, response))
 
 
 def post_blob(access: Access, data: bytes, digest: Digest) -> Flow[UploadSession | None]:
@@ -98,7 +98,7 @@ def post_blob(access: Access, data: bytes, digest: Digest) -> Flow[UploadSession
     request = Request("POST", url, {"Content-Type": _OCTETS}, data)
     response = yield from send_post(access, request)
     if response.status == HTTPStatus.ACCEPTED:
-        return session_at(request, response)
+        return (yield from enter_session(access, request, response))
     verify_stored(request, response, digest)
     return None
 
@@ -111,6 +111,17 @@ def send_post(access: Access, request: Request) -> Flow[Response]:
         if failed.response is not None and failed.response.status == HTTPStatus.ACCEPTED:
             with suppress(ProtocolViolation):
                 yield from cancel(access, session_at(request, failed.response))
+        raise
+
+
+def enter_session(access: Access, request: Request, response: Response) -> Flow[UploadSession]:
+    """Return the session that a POST has opened. If an interrupt comes meanwhile, cancel it."""
+    try:
+        return session_at(request, response)
+    except Exception:
+        raise
+    except BaseException:  # the first Location takes milliseconds
+        yield from cancel(access, session_at(request, response))
         raise
 
 
