@@ -48,14 +48,19 @@ class CallPool:
         self._is_closed = False
 
     async def run(self, kind: Kind, function: Callable[[], _T]) -> _T:
-        """Call a function in a thread; return its result. Raises RuntimeError after `close`."""
+        """Call a function in a thread; return its result. Raises as `start` does."""
         async with self._bounds[kind]:
             return await self.start(function, Stop()).wait()
 
     def start(self, function: Callable[[], _T], stop: Stop) -> Call[_T]:
-        """Start a function in a thread, in a copy of the task's context, within `stop`."""
+        """Start a function in a thread, in a copy of the task's context, within `stop`.
+
+        Raises RuntimeError after `close`, and in another event loop.
+        """
         if self._is_closed:
             raise RuntimeError("the client is closed")
+        if asyncio.get_running_loop() is not self.loop:
+            raise RuntimeError("a client belongs to the event loop in which it was made")
         run = partial(copy_context().run, _run_until_stopped, function, stop)
         call = Call(self.loop.run_in_executor(self._executor, run), stop)
         self._running.add(call)

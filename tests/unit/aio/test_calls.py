@@ -316,3 +316,18 @@ def test_calls_without_event_loop_is_runtime_error() -> None:
     """A client belongs to the event loop in which it is made."""
     with pytest.raises(RuntimeError, match="no running event loop"):
         CallPool(1)
+
+
+def test_call_in_another_event_loop_is_runtime_error() -> None:
+    """The message says what is wrong, whether the first loop is closed or not."""
+
+    async def make() -> CallPool:
+        return CallPool(1)
+
+    calls = asyncio.run(make())
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="the event loop in which it was made"):
+            await calls.run(Kind.REQUEST, int)
+
+    asyncio.run(main())

@@ -182,6 +182,38 @@ def test_close_of_client_ends_iteration_with_runtime_error() -> None:
     run(test)
 
 
+def test_close_of_client_ends_iteration_that_is_read_ahead() -> None:
+    """Its thread waits for a slot, which nobody gives it any more."""
+    numbers = Numbers()
+
+    async def main() -> None:
+        calls = CallPool(1)
+        items = ThreadIterator(calls, numbers, 3)
+        assert await items.next() == 0
+        await computed(numbers, 4)
+        await asyncio.wait_for(calls.close(), PATIENCE_S)
+        assert numbers.is_closed
+        await items.close()
+
+    asyncio.run(main())
+
+
+def test_end_of_event_loop_ends_iteration() -> None:
+    """Else the interpreter would wait for the thread at its exit."""
+    numbers = Numbers()
+
+    async def main() -> ThreadIterator[int]:
+        items = ThreadIterator(CallPool(1), numbers, 3)
+        assert await items.next() == 0
+        await computed(numbers, 4)
+        return items
+
+    items = asyncio.run(main())
+    wait_until(lambda: numbers.is_closed)
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        del items
+
+
 def test_dropped_iterator_stops_its_thread_with_a_warning() -> None:
     """As a file that was not closed."""
     numbers = Numbers()
