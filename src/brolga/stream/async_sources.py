@@ -145,9 +145,12 @@ class _AsyncBlocks:
             return None
         if isinstance(block, BaseException):
             self._reader.blocks.put(block)  # the next call raises it again
-            if isinstance(block, BrolgaError):
-                raise block
-            raise SourceError(f"the source was cancelled: {type(block).__name__}") from block
+            try:
+                if isinstance(block, BrolgaError):
+                    raise block
+                raise SourceError(f"the source was cancelled: {type(block).__name__}") from block
+            finally:
+                del block  # its traceback refers to this frame
         with suppress(RuntimeError):  # the loop was closed after the last block
             self._loop.call_soon_threadsafe(self._reader.free_slots.release)
         self._has_ended = not block
@@ -167,7 +170,10 @@ class _AsyncBlocks:
             with suppress(Empty):
                 self._reader.ended.get(timeout=POLL_INTERVAL_S)
                 break
-        self._is_closed = True
+        self._is_closed = self._has_ended = True
+        with suppress(Empty):  # the traceback of an error refers to this queue, and to blocks
+            while True:
+                self._reader.blocks.get_nowait()
 
 
 async def _read_pieces(source: AsyncSource, size: int) -> AsyncGenerator[bytes, None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import weakref
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -461,3 +462,39 @@ def test_bound_source_can_be_bound_again() -> None:
         assert bind_source(source) is source
 
     run(main())
+
+
+def test_error_of_closed_source_is_freed_at_once() -> None:
+    """Its traceback refers to frames that hold blocks, so it must not wait for the collector."""
+
+    class Failure(Exception):
+        pass
+
+    errors: list[weakref.ref[Failure]] = []
+
+    async def source() -> AsyncIterator[bytes]:
+        yield b"first"
+        error = Failure()
+        errors.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error
+
+    def read(bound: BoundSource) -> None:
+        blocks = bound.open_blocks(1 << 20)
+        with pytest.raises(SourceError):
+            while blocks.next_block(30) is None:
+                pass
+        blocks.close()
+
+    async def main() -> None:
+        await asyncio.to_thread(read, BoundSource(source()))
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(main())
+        assert [error() for error in errors] == [None]
+    finally:
+        gc.enable()
