@@ -111,6 +111,8 @@ class Call(Generic[_T]):
         except KeyboardInterrupt:
             if not self.stop.requests:
                 raise
+        finally:
+            del self  # its future has the error, whose traceback refers to this frame
         raise RuntimeError("the client was closed before the call had ended")
 
 

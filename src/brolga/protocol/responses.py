@@ -177,7 +177,10 @@ def _raise_error(request: Request, response: Response, server: str) -> NoReturn:
     error.codes = tuple(code for code, _, _ in entries if code)
     if isinstance(error, errors.RateLimited):
         error.retry_after_s = retry_after_s(response.headers)
-    raise error
+    try:
+        raise error
+    finally:
+        del error  # its traceback refers to this frame
 
 
 def _read_errors(body: bytes) -> list[tuple[str, str, str]]:
