@@ -6,10 +6,10 @@ import asyncio
 import warnings
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-from brolga.stream.worker import Stop
+from brolga.stream.worker import POLL_INTERVAL_S, Stop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -53,7 +53,12 @@ class _Producer(Generic[_T]):
         self._put(end)
 
     def _wait_for_slot(self) -> None:
-        self.slots.get()
+        while True:
+            with suppress(Empty):
+                self.slots.get(timeout=POLL_INTERVAL_S)
+                break
+            if self._loop.is_closed():  # else the exit of Python would wait for this thread
+                raise RuntimeError("the event loop of the client has ended")
         self.stop.check()
 
     def _put(self, item: _T | _End) -> None:

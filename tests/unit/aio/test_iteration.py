@@ -288,3 +288,18 @@ def test_second_task_that_iterates_is_runtime_error() -> None:
                 await first
 
     run(test)
+
+
+def test_thread_of_open_iteration_ends_with_event_loop() -> None:
+    """Python would wait for it at its exit."""
+    numbers = Numbers()
+    kept: list[ThreadIterator[int]] = []
+
+    async def main() -> None:
+        kept.append(ThreadIterator(CallPool(1), numbers, 1))
+        assert await kept[0].next() == 0
+
+    asyncio.run(main())
+    wait_until(lambda: numbers.is_closed)
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        kept.clear()
