@@ -315,7 +315,8 @@ def test_function_whose_thread_cannot_start_is_never_called(
         raise RuntimeError("can't start new thread")
 
     async def main() -> None:
-        calls, called = CallPool(1), []
+        calls = CallPool(1)
+        called: list[int] = []
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", fail)
             with pytest.raises(RuntimeError, match="can't start"):

@@ -278,7 +278,11 @@ def test_second_task_that_iterates_is_runtime_error() -> None:
     """Each of the two would get some of the items."""
 
     async def test(calls: CallPool) -> None:
-        async with ThreadIterator(calls, lambda: (sleep(3600.0) for _ in "a"), 0) as items:
+        def wait() -> Generator[int, None, None]:
+            sleep(3600.0)
+            yield 1
+
+        async with ThreadIterator(calls, wait, 0) as items:
             first = asyncio.create_task(items.next())
             await asyncio.sleep(0)
             with pytest.raises(RuntimeError, match="another task"):
