@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from brolga.stream.worker import Stop, stop_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 _T = TypeVar("_T")
 
@@ -60,9 +60,14 @@ class CallPool:
         if self._is_closed:
             raise RuntimeError("the client is closed")
         if asyncio.get_running_loop() is not self.loop:
-            raise RuntimeError("a client belongs to the event loop in which it was made")
+            raise RuntimeError("the client belongs to the event loop in which it was made")
         run = partial(copy_context().run, _run_until_stopped, function, stop)
-        call = Call(self.loop.run_in_executor(self._executor, run), stop)
+        try:
+            future = self.loop.run_in_executor(self._executor, run)
+        except BaseException:  # no thread could be started, but the function is in the queue
+            stop.request()
+            raise
+        call = Call(future, stop)
         self._running.add(call)
         call.future.add_done_callback(lambda _: self._running.discard(call))
         return call
@@ -74,8 +79,7 @@ class CallPool:
         for call in running:
             call.stop.request()
         try:
-            for call in running:
-                await call.join()
+            await _join(running)
         finally:
             self._executor.shutdown(wait=False)
 
@@ -89,19 +93,7 @@ class Call(Generic[_T]):
 
     async def join(self) -> None:
         """Wait for the end. A cancellation meanwhile requests a stop, and is raised at the end."""
-        cancelled: asyncio.CancelledError | None = None
-        while not self.future.done():
-            try:
-                await asyncio.wait([self.future])
-            except asyncio.CancelledError as error:
-                self.stop.request()
-                cancelled = error
-        self.future.exception()  # else asyncio reports that no caller retrieved it
-        try:
-            if cancelled is not None:
-                raise cancelled
-        finally:
-            del cancelled  # its traceback refers to this frame
+        await _join([self])
 
     async def wait(self) -> _T:
         """Wait for the end; return the result. Raises what the function raised."""
@@ -116,6 +108,25 @@ class Call(Generic[_T]):
         raise RuntimeError("the client was closed before the call had ended")
 
 
+async def _join(calls: Collection[Call[Any]]) -> None:
+    cancelled: asyncio.CancelledError | None = None
+    while pending := [call.future for call in calls if not call.future.done()]:
+        try:
+            await asyncio.wait(pending)
+        except asyncio.CancelledError as error:
+            for call in calls:
+                call.stop.request()
+            cancelled = error
+    for call in calls:
+        call.future.exception()  # else asyncio reports that no caller retrieved it
+    try:
+        if cancelled is not None:
+            raise cancelled
+    finally:
+        del cancelled  # its traceback refers to this frame
+
+
 def _run_until_stopped(function: Callable[[], _T], stop: Stop) -> _T:
     with stop_scope(stop):
+        stop.check()
         return function()

@@ -60,7 +60,7 @@ class _Producer(Generic[_T]):
             # The client may be closed, or the loop be gone, while nobody takes an item.
             self.stop.check()
             if self._loop.is_closed():
-                raise RuntimeError("the event loop of the iteration has ended")
+                raise RuntimeError("the event loop of the client has ended")
         self.stop.check()
 
     def _put(self, item: _T | _End) -> None:
@@ -107,14 +107,18 @@ class ThreadIterator(Generic[_T]):
             return None
         self._start()
         producer = self._producer
+        if producer.is_awaited:
+            raise RuntimeError("another task waits for the next item")
         if not self._is_requested:  # else a call was cancelled while it waited
             producer.slots.put(None)
             self._is_requested = True
         producer.is_awaited = True
-        while producer.items.empty():
-            producer.arrived.clear()
-            await producer.arrived.wait()
-        producer.is_awaited = False
+        try:
+            while producer.items.empty():
+                producer.arrived.clear()
+                await producer.arrived.wait()
+        finally:
+            producer.is_awaited = False
         item = producer.items.get_nowait()
         self._is_requested = False
         if not isinstance(item, _End):

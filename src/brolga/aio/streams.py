@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final, Self
 
 from brolga.aio.iteration import ThreadIterator
@@ -53,13 +54,20 @@ class AsyncBlobStream:
                 await self.close()
 
     async def read(self, size: int = -1, /) -> bytes:
-        """Return `size` bytes, fewer only at the end; all the rest if `size` is negative."""
+        """Return `size` bytes, fewer only at the end; all the rest if `size` is negative.
+
+        If it is cancelled, the next read returns what this one had read.
+        """
         parts: list[Block] = []
-        while size and (block := await self._next()):
-            part = memoryview(block)[:size] if size > 0 else block
-            self._rest = memoryview(block)[len(part) :]
-            parts.append(part)
-            size -= len(part) if size > 0 else 0
+        try:
+            while size and (block := await self._next()):
+                part = memoryview(block)[:size] if size > 0 else block
+                self._rest = memoryview(block)[len(part) :]
+                parts.append(part)
+                size -= len(part) if size > 0 else 0
+        except asyncio.CancelledError:
+            self._rest = memoryview(b"".join(parts))
+            raise
         return b"".join(parts)
 
     async def close(self) -> None:

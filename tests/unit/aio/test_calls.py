@@ -283,6 +283,65 @@ def test_cancelled_close_requests_again() -> None:
     run(main())
 
 
+def test_cancelled_close_waits_for_every_call() -> None:
+    """Nothing goes on behind it, however many calls there are."""
+
+    async def main() -> None:
+        calls, quick, slow = CallPool(2), Blocking(stops=2), Blocking(stops=3)
+        tasks = [asyncio.create_task(request(calls, function)) for function in (quick, slow)]
+        await quick.started()
+        await slow.started()
+        closing = asyncio.create_task(calls.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.sleep(0.01)
+        assert not closing.done()
+        slow.release()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert (quick.ends, slow.ends) == (["stopped"], ["done"])
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    run(main())
+
+
+def test_function_whose_thread_cannot_start_is_never_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The executor keeps it in its queue, where a later thread finds it."""
+
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        calls = CallPool(1)
+        called: list[int] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", fail)
+            with pytest.raises(RuntimeError, match="can't start"):
+                await request(calls, partial(called.append, 1))
+        assert await request(calls, lambda: 2) == 2
+        await calls.close()
+        assert called == []
+
+    run(main())
+
+
+def test_call_in_another_event_loop_is_runtime_error() -> None:
+    """The error says whose the client is."""
+
+    async def make() -> CallPool:
+        return CallPool(1)
+
+    async def main(calls: CallPool) -> None:
+        with pytest.raises(RuntimeError, match="belongs to the event loop in which it was made"):
+            await request(calls, lambda: 1)
+        await calls.close()
+
+    run(main(asyncio.run(make())))
+
+
 def test_interrupt_of_function_itself_is_raised() -> None:
     """It is the user's: no one asked for a stop."""
 
@@ -316,18 +375,3 @@ def test_calls_without_event_loop_is_runtime_error() -> None:
     """A client belongs to the event loop in which it is made."""
     with pytest.raises(RuntimeError, match="no running event loop"):
         CallPool(1)
-
-
-def test_call_in_another_event_loop_is_runtime_error() -> None:
-    """The message says what is wrong, whether the first loop is closed or not."""
-
-    async def make() -> CallPool:
-        return CallPool(1)
-
-    calls = asyncio.run(make())
-
-    async def main() -> None:
-        with pytest.raises(RuntimeError, match="the event loop in which it was made"):
-            await calls.run(Kind.REQUEST, int)
-
-    asyncio.run(main())

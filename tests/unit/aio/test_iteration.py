@@ -276,3 +276,66 @@ def test_blob_stream_can_be_iterated_after_a_read() -> None:
             assert await stream.read() == DATA[1 << 20 :]
 
     run(test)
+
+
+def test_cancelled_read_of_blob_stream_loses_nothing() -> None:
+    """A read with a timeout can be repeated."""
+
+    async def test(calls: CallPool) -> None:
+        released, first = threading.Event(), threading.Event()
+
+        def blocks() -> Generator[bytes, None, None]:
+            yield b"abc"
+            first.set()
+            released.wait(PATIENCE_S)
+            yield b"def"
+
+        stream = blob_stream(calls, b"")
+        stream._blocks = ThreadIterator(calls, blocks, 3)
+        read = asyncio.create_task(stream.read())
+        await asyncio.to_thread(first.wait, PATIENCE_S)
+        await asyncio.sleep(0.01)
+        read.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await read
+        released.set()
+        assert await stream.read(4) == b"abcd"
+        assert await stream.read() == b"ef"
+        await stream.close()
+
+    run(test)
+
+
+def test_second_task_that_iterates_is_runtime_error() -> None:
+    """Each of the two would get some of the items."""
+
+    async def test(calls: CallPool) -> None:
+        def wait() -> Generator[int, None, None]:
+            sleep(3600.0)
+            yield 1
+
+        async with ThreadIterator(calls, wait, 0) as items:
+            first = asyncio.create_task(items.next())
+            await asyncio.sleep(0)
+            with pytest.raises(RuntimeError, match="another task"):
+                await items.next()
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+
+    run(test)
+
+
+def test_thread_of_open_iteration_ends_with_event_loop() -> None:
+    """Python would wait for it at its exit."""
+    numbers = Numbers()
+    kept: list[ThreadIterator[int]] = []
+
+    async def main() -> None:
+        kept.append(ThreadIterator(CallPool(1), numbers, 1))
+        assert await kept[0].next() == 0
+
+    asyncio.run(main())
+    wait_until(lambda: numbers.is_closed)
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        kept.clear()
