@@ -57,7 +57,7 @@ class _Producer(Generic[_T]):
             with suppress(Empty):
                 self.slots.get(timeout=POLL_INTERVAL_S)
                 break
-            # The client may be closed, or the loop be gone, while nobody takes an item.
+            # The client may be closed, or the loop be gone, while no item is requested.
             self.stop.check()
             if self._loop.is_closed():
                 raise RuntimeError("the event loop of the client has ended")
