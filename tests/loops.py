@@ -21,8 +21,11 @@ class LoopTransport(ThreadTransport):
             self.loop.close()
             raise
         super().__init__(transport, self.loop)
+        runs = threading.Event()
+        self.loop.call_soon(runs.set)
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
+        runs.wait()
 
     def close(self) -> None:
         """Close every connection, and end the loop."""
