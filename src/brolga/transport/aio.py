@@ -14,7 +14,7 @@ from brolga.protocol.http import BlockingCall, BodyError, ReadBlock, Request
 from brolga.stream.async_sources import runs_here
 from brolga.stream.worker import current_stop
 from brolga.transport.calls import Calls
-from brolga.transport.driver import Transport, logged
+from brolga.transport.driver import Transport
 from brolga.transport.requests import Requests, ResponseBody, SecondInterrupt
 from brolga.transport.steps import Wait, poll
 
@@ -98,9 +98,7 @@ class AsyncTransport:
             return await self._perform(cast("ResponseBody", step.stream).receive(), calls)
         if step.delay_s > 0:
             await self._wait(Wait((), 0, step.delay_s), calls)
-        with logged(step) as responses:
-            responses.append(await self._perform(self.requests.perform(step), calls))
-        return responses[0]
+        return await self._perform(self.requests.perform(step), calls)
 
     async def _perform(self, steps: Steps[_T], calls: Calls) -> _T:
         """Perform steps as `steps.perform` does; a cancellation is thrown in as an interrupt is."""

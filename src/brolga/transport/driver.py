@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-import time
 import weakref
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from brolga.protocol import BodyError, Request, Response, redact
-from brolga.protocol.http import BlockingCall, ReadBlock
+from brolga.protocol.http import BlockingCall, BodyError, ReadBlock, Request
 from brolga.stream.worker import sleep
 from brolga.transport.requests import Requests, SecondInterrupt
 from brolga.transport.steps import perform
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator
 
     from brolga.protocol import Flow
     from brolga.protocol.http import Step
@@ -120,31 +116,4 @@ class Transport:
             return next(step.stream, None)
         if step.delay_s > 0:
             self._pause(step.delay_s)
-        if "logging" not in sys.modules:  # slow to import; a program with a log has done so
-            return perform(self._requests.perform(step))
-        with logged(step) as responses:
-            responses.append(perform(self._requests.perform(step)))
-        return responses[0]
-
-
-@contextmanager
-def logged(request: Request) -> Iterator[list[Response]]:
-    """Log a request and its response, which goes into the list, but no header or body."""
-    import logging
-
-    log = logging.getLogger("brolga.transport")
-    name = f"{request.method} {redact(request.url)}"
-    log.debug("%s", name)
-    began = time.monotonic()
-    responses: list[Response] = []
-    try:
-        yield responses
-    except BaseException as error:
-        ms = 1000 * (time.monotonic() - began)
-        log.debug("%s: %s after %.0f ms", name, type(error).__name__, ms)
-        raise
-    (response,) = responses
-    ms = 1000 * (time.monotonic() - began)
-    body = "a streamed body" if response.body_stream else f"{len(response.body)} bytes received"
-    status, sent = response.status, response.sent
-    log.debug("%s: %d, %d bytes sent, %s, %.0f ms", name, status, sent, body, ms)
+        return perform(self._requests.perform(step))

@@ -6,12 +6,14 @@ failed told as a TransportError or a BodyError. A body is never sent twice.
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Final
 
 from brolga._version import __version__
 from brolga.errors import ProtocolViolation, TransportError
 from brolga.protocol.http import BodyError, Request, Response, Timeout
+from brolga.protocol.urls import redact
 from brolga.transport import connection
 from brolga.transport.addresses import AddressRefused
 from brolga.transport.connect import open_stream
@@ -27,6 +29,7 @@ from brolga.transport.tls import CERTS_DIRS, TLSConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from logging import Logger
     from os import PathLike
     from typing import Self
 
@@ -80,11 +83,29 @@ class Requests:
         self.pool = Pool(keepalive)
 
     def perform(self, request: Request) -> Steps[Response]:
-        """Perform a request.
+        """Perform a request, and log it and its response, but no header or body.
 
         Raises TransportError; BodyError if the body failed, or an interrupt came meanwhile;
         SecondInterrupt; ProtocolViolation for an address that the URL must not lead to.
         """
+        if (log := _find_log()) is None:
+            return (yield from self._perform(request))
+        name = f"{request.method} {redact(request.url)}"
+        log.debug("%s", name)
+        began = time.monotonic()
+        try:
+            response = yield from self._perform(request)
+        except BaseException as error:
+            ms = 1000 * (time.monotonic() - began)
+            log.debug("%s: %s after %.0f ms", name, type(error).__name__, ms)
+            raise
+        ms = 1000 * (time.monotonic() - began)
+        body = "a streamed body" if response.body_stream else f"{len(response.body)} bytes received"
+        status, sent = response.status, response.sent
+        log.debug("%s: %d, %d bytes sent, %s, %.0f ms", name, status, sent, body, ms)
+        return response
+
+    def _perform(self, request: Request) -> Steps[Response]:
         self.pool.check_open()
         route = self._find_route(request)
         attempt = _Attempt(request, route, self._timeouts(request.timeout))
@@ -258,6 +279,16 @@ class ResponseBody:
             self._pool.discard(stream)
 
     __del__ = close  # it was dropped
+
+
+def _find_log() -> Logger | None:
+    """Return the log of requests, if anything reads it."""
+    if "logging" not in sys.modules:  # slow to import; a program with a log has done so
+        return None
+    import logging
+
+    log = logging.getLogger("brolga.transport")
+    return log if log.isEnabledFor(logging.DEBUG) else None
 
 
 def _check_proxy(route: Route, exchange: Exchange) -> None:
