@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         NotFound,
         PlatformNotFound,
         ProtocolViolation,
+        RangeNotSupported,
         RateLimited,
         RegistryError,
         SourceError,
@@ -84,7 +85,8 @@ else:
                 "BrolgaError CorruptBlob CredentialsError Denied DigestMismatch "
                 "ImageNotFound InvalidDigest InvalidLayout InvalidManifest "
                 "InvalidReference LayerError NotComputed NotFound PlatformNotFound "
-                "ProtocolViolation RateLimited RegistryError SourceError SpoolError "
+                "ProtocolViolation RangeNotSupported RateLimited RegistryError "
+                "SourceError SpoolError "
                 "StreamConsumed StreamNotReplayable TagConflict TransportError "
                 "Unauthorized UploadInterrupted"
             ),
@@ -151,6 +153,7 @@ __all__ = [
     "Problem",
     "Progress",
     "ProtocolViolation",
+    "RangeNotSupported",
     "RateLimited",
     "Reference",
     "RegistryError",

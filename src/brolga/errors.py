@@ -20,6 +20,7 @@ BrolgaError
 │   ├── Denied                         403
 │   └── RateLimited                    429
 ├── ProtocolViolation                  the registry answered with what the spec forbids
+│   └── RangeNotSupported              not with the part of a blob that was asked for
 ├── TransportError                     no answer: refused, cut, timed out, TLS
 ├── UploadInterrupted                  a blob did not arrive whole, or was not confirmed
 ├── StreamNotReplayable                bytes that must be sent again are gone
@@ -50,6 +51,7 @@ __all__ = [
     "NotFound",
     "PlatformNotFound",
     "ProtocolViolation",
+    "RangeNotSupported",
     "RateLimited",
     "RegistryError",
     "SourceError",
@@ -244,6 +246,10 @@ class RateLimited(RegistryError):
 
 class ProtocolViolation(BrolgaError):
     """The registry answered with what the distribution-spec forbids, or did not answer HTTP."""
+
+
+class RangeNotSupported(ProtocolViolation):
+    """The registry, or where it redirected to, does not give the part of a blob asked for."""
 
 
 class TransportError(BrolgaError):

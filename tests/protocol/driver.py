@@ -13,6 +13,7 @@ import pytest
 
 from brolga.protocol import (
     Access,
+    BlobHead,
     Credentials,
     RegistrySession,
     Request,
@@ -190,8 +191,8 @@ def collect(flow: Generator[FlowStep | T, Any, None]) -> Flow[list[T]]:
 
 def collect_bytes(flow: ReadFlow) -> Flow[bytes]:
     """Return the flow whose result is all the bytes that a flow yields."""
-    blocks: Flow[list[Block]] = collect(flow)
-    return b"".join((yield from blocks))
+    items: Flow[list[BlobHead | Block]] = collect(flow)
+    return b"".join(item for item in (yield from items) if not isinstance(item, BlobHead))
 
 
 def collect_names(flow: ListFlow) -> Flow[list[str]]:

@@ -52,6 +52,7 @@ _KINDS: Final[dict[type[Exception], _Kind]] = {
     errors.UploadInterrupted: _Kind(5, "registry", "push again, or allow more --retries"),
     errors.StreamNotReplayable: _Kind(5, "registry", "use --spool, or a larger --window"),
     errors.CorruptBlob: _Kind(6, "registry"),
+    errors.RangeNotSupported: _Kind(5, "registry", "read the whole blob, which needs no ranges"),
     errors.ProtocolViolation: _Kind(5, "registry", "check the address"),
     errors.TransportError: _Kind(5, "registry"),
     errors.BrolgaError: _Kind(1),

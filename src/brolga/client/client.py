@@ -67,7 +67,7 @@ class Client:
         options = transport or TransportOptions()
         self._uploads = uploads or UploadOptions()
         self._transport = make_transport(
-            **as_dict(options), keepalive=2 * self._uploads.jobs, on_warning=on_warning
+            **as_dict(options), keepalive=4 * self._uploads.jobs, on_warning=on_warning
         )
         self.registries = Registries(
             self._transport,

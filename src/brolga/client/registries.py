@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from brolga.client.explain import Explanation
     from brolga.protocol import Access, RegistrySession, Retry, UploadStrategy
     from brolga.spec.digest import Digest
+    from brolga.stores.read_budget import ReadBudget
     from brolga.stream.replay import ReplayBuffer
     from brolga.stream.spool import SpoolChoice
     from brolga.transport import Transport
@@ -115,6 +116,7 @@ class Registries(Value):
     _credentials: dict[Repository, Credentials | None] = field(default_factory=dict)
     _pushed_blobs: dict[tuple[str, Digest], Repository] = field(default_factory=dict)
     _registries: dict[tuple[str, Credentials | None], RegistrySession] = field(default_factory=dict)
+    _read_budgets: dict[int, ReadBudget] = field(default_factory=dict)
 
     # --- Registries
 
@@ -164,6 +166,7 @@ class Registries(Value):
             retry=self.retry,
             choose_strategy=partial(self.uploads.strategy, repository, uploads=uploads),
             pushed_blobs=self._pushed_blobs,
+            read_budget=self._read_budget,
         )
 
     def open_target(
@@ -210,6 +213,13 @@ class Registries(Value):
                 )
             )
         return self._registries[key]
+
+    def _read_budget(self) -> ReadBudget:
+        """Return what all blobs that this client reads at a time share."""
+        from brolga.stores.read_budget import ReadBudget, ReadLimits
+
+        jobs = self.uploads.jobs
+        return self._read_budgets.setdefault(jobs, ReadBudget(ReadLimits(jobs=jobs)))
 
     def credentials_for(self, repository: Repository) -> Credentials | None:
         """Return the credentials for a repository. The keychain is asked once: it may be slow."""

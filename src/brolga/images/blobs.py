@@ -14,6 +14,7 @@ from brolga.stream.worker import current_stop
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from brolga.spec.blob import Prefix
     from brolga.spec.reference import Repository
 
 _BLOCK_SIZE: Final = 1 << 20  # bytes
@@ -66,8 +67,9 @@ class StoredBlob(Value):
 
     `opener` opens its bytes, which are verified as they are read. `mount_source` is its repository
     if the store is a registry: other repositories there can mount it. `diff_id_of` returns the
-    DiffID, from the config of its image. `is_verified` means that the store itself raises an error
-    for wrong bytes, so they need not be hashed again.
+    DiffID, from the config of its image. `open_rest` opens the bytes after a prefix, verified
+    together with it, if the store can do that. `is_verified` means that the store itself raises an
+    error for wrong bytes, so they need not be hashed again.
     """
 
     runs_user_code: ClassVar = False
@@ -76,6 +78,7 @@ class StoredBlob(Value):
     opener: Callable[[], BlobStream] = field(repr=False)
     mount_source: Repository | None = None
     diff_id_of: Callable[[], Digest] | None = field(default=None, repr=False)
+    open_rest: Callable[[Prefix], BlobStream] | None = field(default=None, repr=False)
     is_verified: bool = field(default=False, kw_only=True)
 
     @property

@@ -13,7 +13,14 @@ from brolga._lazy import lazy_names
 if TYPE_CHECKING:
     from brolga.protocol.api_check import check_login, ping
     from brolga.protocol.auth import Access, Credentials, RegistrySession
-    from brolga.protocol.blobs import ReadFlow, delete_blob, has_blob, read_blob
+    from brolga.protocol.blobs import (
+        BlobHead,
+        ReadFlow,
+        delete_blob,
+        has_blob,
+        read_blob,
+        read_range,
+    )
     from brolga.protocol.http import Blocks, BodyError, Flow, Request, Response, Timeout
     from brolga.protocol.listing import ListFlow, list_repositories, list_tags
     from brolga.protocol.manifests import (
@@ -37,7 +44,7 @@ else:
         {
             "brolga.protocol.api_check": "check_login ping",
             "brolga.protocol.auth": "Access Credentials RegistrySession",
-            "brolga.protocol.blobs": "ReadFlow delete_blob has_blob read_blob",
+            "brolga.protocol.blobs": "BlobHead ReadFlow delete_blob has_blob read_blob read_range",
             "brolga.protocol.http": "Blocks BodyError Flow Request Response Timeout",
             "brolga.protocol.listing": "ListFlow list_repositories list_tags",
             "brolga.protocol.manifests": (
@@ -56,6 +63,7 @@ else:
 
 __all__ = [
     "Access",
+    "BlobHead",
     "Blocks",
     "BodyError",
     "Credentials",
@@ -87,6 +95,7 @@ __all__ = [
     "put_manifest",
     "put_with_tags",
     "read_blob",
+    "read_range",
     "redact",
     "remove_referrer",
     "try_mount",

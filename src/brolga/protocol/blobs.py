@@ -1,36 +1,55 @@
 """Check, read and delete the blobs of a repository (Pulling blobs, Deleting blobs).
 
-`read_blob` yields the last block only after the digest matches, so that a reader that stops at
-the size still gets DigestMismatch. It resumes an interrupted response with Range (RFC 9110,
-section 14), and reads the whole blob again if the registry responds with something else.
+`read_blob` reads a blob by one request, and resumes it with Range (RFC 9110, section 14) after a
+cut; `read_range` reads a part. `stores.blob_reader` verifies the bytes.
 """
 
 from __future__ import annotations
 
 import re
-from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from brolga.errors import DigestMismatch, ProtocolViolation, TransportError
-from brolga.protocol.http import Flow, Request, Response, Step, call, read_block
+from brolga.errors import (
+    BrolgaError,
+    DigestMismatch,
+    ProtocolViolation,
+    RangeNotSupported,
+    RegistryError,
+    TransportError,
+)
+from brolga.protocol.http import Flow, Request, Response, Step, read_block
+from brolga.protocol.redirects import redirect
 from brolga.protocol.responses import confirms_blob, raise_for_status, raise_unless_deleted
 from brolga.protocol.retry import RetryBudget
 from brolga.protocol.urls import redact
-from brolga.spec.digest import Digest, hasher
-from brolga.spec.value import replace
+from brolga.spec.value import Value, field, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from brolga.protocol.auth import Access
     from brolga.spec.descriptor import Descriptor
+    from brolga.spec.digest import Digest
 
 _NO_HEAD: Final = (403, 405, 501)  # of a server that a HEAD was redirected to
-# A flow that yields bytes between its requests.
-ReadFlow: TypeAlias = "Generator[Step | bytes | memoryview, Any, None]"
-
 _CONTENT_RANGE: Final = r"bytes (?P<start>[0-9]{1,19})-(?:[0-9]{1,19}/(?P<size>[0-9]{1,19}))?"
+_NUMBER: Final = r"[0-9]{1,19}"
+
+
+class BlobHead(Value):
+    """What the response to a GET says before its bytes.
+
+    `size` is that of the whole blob, if it is known. `url` is where the registry redirected to: it
+    may be signed, and so expire.
+    """
+
+    size: int | None
+    url: str = field(default="", repr=False)
+
+
+# A flow that yields a head, and then bytes, between its requests. After a cut, another head.
+ReadFlow: TypeAlias = "Generator[Step | BlobHead | bytes | memoryview, Any, None]"
 
 
 def has_blob(access: Access, descriptor: Descriptor) -> Flow[bool]:
@@ -62,81 +81,137 @@ def delete_blob(access: Access, digest: Digest) -> Flow[None]:
     raise_unless_deleted(request, (yield from access.send(request)))
 
 
-def read_blob(access: Access, digest: Digest, size: int | None = None) -> ReadFlow:
-    """Yield a blob's verified bytes (end-2).
+def read_blob(access: Access, digest: Digest, size: int | None = None, start: int = 0) -> ReadFlow:
+    """Yield the bytes of a blob from offset `start` on (end-2). They are not verified.
 
-    Raises DigestMismatch at the end if digest or `size` differ, or as soon as there are too many
-    bytes; NotFound; RegistryError; TransportError if the connection was cut too often.
+    If the registry ignores Range, or answers with another part, the whole blob is read, and the
+    bytes before `start`, or those that were yielded, are skipped.
+
+    Raises DigestMismatch as soon as there are more than `size` bytes; NotFound; RegistryError;
+    TransportError if the connection was cut too often.
     """
-    state = hasher(digest.algorithm)
     budget = RetryBudget(access.registry.retry, access.registry.clock)
-    offset, supports_range = 0, True
-    last_block: bytes | memoryview = b""
+    offset, supports_range, is_renewed = start, True, False
     while True:
-        before, start = offset, offset if supports_range else 0
-        headers = {"Range": f"bytes={start}-"} if start else {}
-        url, delay_s = access.url(f"blobs/{digest}"), budget.take_delay_s()
-        request = Request("GET", url, headers, delay_s=delay_s, stream_response=True)
+        before, first = offset, offset if supports_range else 0
+        headers = {"Range": f"bytes={first}-"} if first else {}
+        request = _get(access, digest, headers, budget)
         response = yield from access.send(request)
         try:
-            end = _end_of_range(request, response, start, size)
+            head = _read_head(request, response, size)
+            yield head
             is_part = response.status == HTTPStatus.PARTIAL_CONTENT
             known = 0 if is_part else offset  # bytes that were read before
             while (block := (yield from _next_block(response, known))) is not None:
                 known = 0
                 offset += len(block)
-                _check_size(access, digest, size, offset, is_end=False)
-                yield from call(partial(state.update, block))
-                if last_block:
-                    yield last_block
-                last_block = block
-            _check_end(request, offset, end)
-            break
-        except (TransportError, _RangeError) as error:
+                _check_size(access, digest, size, offset)
+                yield block
+            _check_end(request, offset, head.size if is_part else None)
+            return  # noqa: TRY300 - the end, inside of what closes the response
+        except RegistryError:
+            if not response.redirected_to or is_renewed:
+                raise
+            is_renewed = True  # its URL may have expired: the registry gives another one
+        except (TransportError, RangeNotSupported) as error:
             if offset == size:
-                break  # only the end of the response is missing
+                return  # only the end of the response is missing
             supports_range &= offset > before or isinstance(error, TransportError)
+            is_renewed &= offset == before
             if not budget.record_failure(error, offset, 0):
                 raise
         finally:
-            if response.body_stream is not None:
-                response.body_stream.close()
-    _check_size(access, digest, size, offset, is_end=True)
-    _check_digest(access, digest, Digest.from_hasher(state))
-    if last_block:
-        yield last_block
+            _close(response)
 
 
-class _RangeError(ProtocolViolation):
-    """A response to Range that is not the rest of the blob, which is read from its start then."""
+def read_range(access: Access, digest: Digest, start: int, stop: int, url: str = "") -> ReadFlow:
+    """Yield the bytes of a blob from `start` to `stop`, which is not included. Not verified.
 
+    `url` is where the registry redirected an earlier request to. It is asked first; if that fails
+    in any way, the registry is asked again.
 
-def _end_of_range(
-    request: Request, response: Response, offset: int, size: int | None
-) -> int | None:
-    """Return the size of the blob if a response is the part from `offset` on; None if it is all.
-
-    Raises _RangeError for another part, or 416.
+    Raises RangeNotSupported if the response is not this part, and what `read_blob` raises.
     """
-    if offset and response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-        raise _RangeError(
-            f"the registry has no bytes of {redact(request.url)} from byte {offset} on"
-        )
-    raise_for_status(request, response, *((200, 206) if offset else (200,)))
+    budget = RetryBudget(access.registry.retry, access.registry.clock)
+    offset, may_renew = start, True
+    while offset < stop:
+        headers = {"Range": f"bytes={offset}-{stop - 1}"}
+        request = _get(access, digest, headers, budget)
+        response = None
+        try:
+            if url:
+                response = yield from access.send(redirect(request, url), retry=False)
+            else:
+                response = yield from access.send(request)
+            yield _read_head(request, response, None, is_part=True)
+            while (block := (yield from _next_block(response, 0))) is not None:
+                block = block[: stop - offset]
+                offset += len(block)
+                may_renew = True
+                if block:
+                    yield block
+            _check_end(request, offset, stop, TransportError, reason="cut")
+        except (RegistryError, ProtocolViolation):
+            if not url and not (may_renew and response is not None and response.redirected_to):
+                raise
+            may_renew, url = bool(url), ""
+        except TransportError as error:
+            is_cut = response is not None
+            if not url and not (is_cut and budget.record_failure(error, offset, 0)):
+                raise
+            url = ""
+        finally:
+            _close(response)
+
+
+def _get(access: Access, digest: Digest, headers: dict[str, str], budget: RetryBudget) -> Request:
+    url, delay_s = access.url(f"blobs/{digest}"), budget.take_delay_s()
+    return Request("GET", url, headers, delay_s=delay_s, stream_response=True)
+
+
+def _close(response: Response | None) -> None:
+    if response is not None and response.body_stream is not None:
+        response.body_stream.close()
+
+
+def _read_head(
+    request: Request, response: Response, size: int | None, *, is_part: bool = False
+) -> BlobHead:
+    """Return the head of a response that has the bytes that were asked for, or all of them.
+
+    `size` is that of the blob, if it is known. Raises RangeNotSupported for another part, for 416,
+    and, if it `is_part` of the blob that is wanted, for all of it.
+    """
+    named, wanted = redact(request.url), re.findall(_NUMBER, request.headers.get("Range", ""))
+    if wanted and response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        raise RangeNotSupported(f"the registry has no bytes of {named} from byte {wanted[0]} on")
+    raise_for_status(request, response, *((200, 206) if wanted else (200,)))
+    url = response.redirected_to
     if response.status == HTTPStatus.OK:
-        return None
+        if is_part:
+            raise RangeNotSupported(f"the registry ignores Range for {named}")
+        length = re.fullmatch(_NUMBER, response.headers.get("content-length", ""))
+        return BlobHead(int(length[0]) if size is None and length else size, url)
     part = re.match(_CONTENT_RANGE, response.headers.get("content-range", ""))
-    if part is None or int(part["start"]) != offset:
-        raise _RangeError(
-            f"the registry was asked for {redact(request.url)} from byte {offset} on, and "
-            "answered with another part"
+    if part is None or int(part["start"]) != int(wanted[0]):
+        raise RangeNotSupported(
+            f"the registry was asked for {named} from byte {wanted[0]} on, and answered with "
+            "another part"
         )
-    return int(part["size"] or 0) if size is None else size
+    return BlobHead(int(part["size"]) if size is None and part["size"] else size, url)
 
 
-def _check_end(request: Request, offset: int, end: int | None) -> None:
+def _check_end(
+    request: Request,
+    offset: int,
+    end: int | None,
+    error: Callable[..., BrolgaError] = RangeNotSupported,
+    **context: str,
+) -> None:
+    """Raise an error, by default RangeNotSupported, for a part that ends too early."""
     if end is not None and offset < end:
-        raise _RangeError(f"the registry gave a part of {redact(request.url)} that ends too early")
+        text = f"the registry gave a part of {redact(request.url)} that ends too early"
+        raise error(text, **context)
 
 
 def _next_block(response: Response, skip: int) -> Flow[bytes | memoryview | None]:
@@ -149,17 +224,7 @@ def _next_block(response: Response, skip: int) -> Flow[bytes | memoryview | None
     return None
 
 
-def _check_digest(access: Access, expected: Digest, actual: Digest) -> None:
-    if actual != expected:
-        text = f"{access.registry.base} gave other bytes as {expected}: they hash to {actual}"
-        raise DigestMismatch(text, expected=expected, actual=actual)
-
-
-def _check_size(
-    access: Access, digest: Digest, expected: int | None, actual: int, *, is_end: bool
-) -> None:
-    if expected is None or actual == expected or (actual < expected and not is_end):
-        return
-    count = actual if is_end else "more"
-    text = f"{access.registry.base} gave {count} bytes as {digest}, not the expected {expected}"
-    raise DigestMismatch(text, expected=digest)
+def _check_size(access: Access, digest: Digest, expected: int | None, actual: int) -> None:
+    if expected is not None and actual > expected:
+        text = f"{access.registry.base} gave more bytes as {digest}, not the expected {expected}"
+        raise DigestMismatch(text, expected=digest)

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, runtime_checkable
 
 from brolga.errors import NotComputed
 from brolga.spec.digest import CANONICAL
-from brolga.spec.value import Value
+from brolga.spec.value import Value, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
     from brolga.spec.descriptor import Descriptor
-    from brolga.spec.digest import Digest
+    from brolga.spec.digest import Digest, Hasher
 
 Block: TypeAlias = bytes | memoryview
 
@@ -100,6 +100,13 @@ class Progress(Value):
 
     read: int
     written: int
+
+
+class Prefix(Value):
+    """The first `size` bytes of a blob, which its reader has already: `state` has hashed them."""
+
+    size: int
+    state: Hasher = field(repr=False)
 
 
 @runtime_checkable

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 
     from brolga.images import Tree
     from brolga.protocol import Access, Flow, RegistrySession, Retry, UploadSession, UploadStrategy
-    from brolga.spec.blob import Blob, BlobStream, Block
+    from brolga.spec.blob import Blob, BlobStream, Block, Prefix
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
     from brolga.spec.platform import Platform
     from brolga.spec.reference import Repository
+    from brolga.stores.blob_reader import BlobReader
+    from brolga.stores.read_budget import ReadBudget
     from brolga.stream.replay import ReplayBuffer
     from brolga.transport import Transport
 
@@ -46,6 +48,12 @@ def _keep_in_memory(*, is_reopenable: bool) -> ReplayBuffer:  # noqa: ARG001 - i
     return MemoryBuffer()
 
 
+def _new_read_budget() -> ReadBudget:
+    from brolga.stores.read_budget import ReadBudget
+
+    return ReadBudget()
+
+
 class RegistryStore(Value):
     """A repository of a registry, as a `store.Store`. Threads may share one.
 
@@ -55,7 +63,8 @@ class RegistryStore(Value):
 
     `keep(is_reopenable=...)` returns a buffer for the bytes of an upload that may have to be sent
     again; `is_reopenable` says whether the stream can be read again. `retry` bounds how often an
-    upload may fail; `strategy` is how its bytes are sent to a registry.
+    upload may fail; `strategy` is how its bytes are sent to a registry. `read_budget` returns
+    what the blobs that are read at a time share.
     """
 
     repository: Repository
@@ -66,6 +75,7 @@ class RegistryStore(Value):
     choose_strategy: Callable[[RegistrySession], UploadStrategy] | None = None
     mounts: bool = True
     pushed_blobs: dict[tuple[str, Digest], Repository] = field(default_factory=dict)
+    read_budget: Callable[[], ReadBudget] = _new_read_budget
 
     @cached_property
     def access(self) -> Access:
@@ -127,11 +137,24 @@ class RegistryStore(Value):
     def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
         """Open a blob. Its bytes are verified while they are read."""
         if isinstance(blob, Digest):
-            return images.BlockStream(self.transport.stream(protocol.read_blob(self.access, blob)))
+            return images.BlockStream(self._reader.read(blob, None))
         if blob.data is not None:
             return images.InMemoryBlob(blob.data, blob.media_type).open()
-        flow = protocol.read_blob(self.access, blob.digest, blob.size)
-        return images.BlockStream(self.transport.stream(flow))
+        return images.BlockStream(self._reader.read(blob.digest, blob.size))
+
+    def fetch_rest(self, blob: Descriptor, prefix: Prefix) -> BlobStream:
+        """Open the bytes of a blob after a prefix. They are verified together with it."""
+        return images.BlockStream(self._reader.read(blob.digest, blob.size, prefix))
+
+    def read_range(self, blob: Descriptor, start: int, stop: int) -> BlobStream:
+        """Open the bytes of a blob from `start` to `stop`. They are not verified."""
+        return images.BlockStream(self._reader.read_range(blob.digest, start, stop))
+
+    @cached_property
+    def _reader(self) -> BlobReader:
+        from brolga.stores.blob_reader import BlobReader
+
+        return BlobReader(self.transport, lambda: self.access, self.read_budget())
 
     def referrers(self, digest: Digest, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """Return what refers to a manifest, by the referrers API or the tag that replaces it."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
     from brolga.images import Tree
-    from brolga.spec.blob import Blob, BlobStream, Block
+    from brolga.spec.blob import Blob, BlobStream, Block, Prefix
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
     from brolga.spec.manifest import Manifest
@@ -118,6 +118,25 @@ class ChecksTags(Protocol):
 
     def check_tags(self, *, unique: bool) -> None:
         """Raise ImageNotFound if no image has a name; if `unique`, also if two have the same."""
+
+
+@runtime_checkable
+class Resumes(Protocol):
+    """A source that can go on with a blob whose first bytes were read before."""
+
+    def fetch_rest(self, blob: Descriptor, prefix: Prefix) -> BlobStream:
+        """Open the bytes of a blob after a prefix. They are verified together with it."""
+
+
+@runtime_checkable
+class ReadsRanges(Protocol):
+    """A source that can read a part of a blob."""
+
+    def read_range(self, blob: Descriptor, start: int, stop: int) -> BlobStream:
+        """Open the bytes of a blob from `start` to `stop`, not included. They are not verified.
+
+        Raises RangeNotSupported if the source cannot do this after all.
+        """
 
 
 @runtime_checkable
@@ -276,4 +295,7 @@ def stored_blob(
 ) -> StoredBlob:
     """Return a blob of a store that verifies what it reads."""
     opener = partial(source.fetch_blob, descriptor)
-    return StoredBlob(descriptor, opener, source.mount_source, diff_id_of, is_verified=True)
+    open_rest = partial(source.fetch_rest, descriptor) if isinstance(source, Resumes) else None
+    return StoredBlob(
+        descriptor, opener, source.mount_source, diff_id_of, open_rest, is_verified=True
+    )

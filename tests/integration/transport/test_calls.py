@@ -16,9 +16,9 @@ from brolga.protocol.http import call
 from brolga.transport.aio import AsyncTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
-    from brolga.protocol import Flow, ReadFlow
+    from brolga.protocol import Flow
 
 pytestmark = pytest.mark.parametrize("driver", ["asyncio"], indirect=True)
 
@@ -82,7 +82,7 @@ def test_stream_yields_items_between_requests() -> None:
     """A flow that yields pages or blocks is iterated on the loop."""
     closed: list[str] = []
 
-    def flow(url: str) -> ReadFlow:
+    def flow(url: str) -> Generator[Request | bytes, object, None]:
         try:
             yield b"one"
             yield Request("GET", url)

@@ -18,11 +18,11 @@ from tests.integration.transport.flows import (
 )
 from tests.raw_server import Peer, serve_script
 
-from brolga.protocol import BodyError, Flow, ReadFlow, Request, Timeout
+from brolga.protocol import BodyError, Flow, Request, Timeout
 from brolga.transport import Transport, connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from brolga.spec.blob import Block
     from brolga.transport.streams import Stream
@@ -224,7 +224,7 @@ class TestInterruptBeforeResponse:
             assert sized(peer, b"token")
             peer.answer(200)
 
-        def flow(url: str) -> ReadFlow:
+        def flow(url: str) -> Generator[Request | bytes, object, None]:
             yield b"one"
             yield Request("POST", url, body=b"token")
 

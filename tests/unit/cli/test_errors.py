@@ -27,6 +27,7 @@ from brolga.errors import (
     NotFound,
     PlatformNotFound,
     ProtocolViolation,
+    RangeNotSupported,
     RateLimited,
     RegistryError,
     SourceError,
@@ -121,6 +122,11 @@ ERRORS: list[tuple[Exception, int, str]] = [
         ProtocolViolation("bad"),
         5,
         "brolga: registry: bad; check the address",
+    ),
+    (
+        RangeNotSupported("bad"),
+        5,
+        "brolga: registry: bad; read the whole blob, which needs no ranges",
     ),
     (
         TransportError("bad", reason="certificate"),

@@ -1,0 +1,237 @@
+"""Reading the blobs of a registry: verified, and over several connections if that pays.
+
+A blob is read by one request. If its reader waits for bytes most of the time, the rest is read in
+parts (`stores/parts.py`); if that does not work, one request goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Final
+
+from brolga import protocol
+from brolga.errors import BrolgaError, DigestMismatch
+from brolga.protocol import BlobHead
+from brolga.spec.digest import Digest, hasher
+from brolga.spec.value import Value, field
+from brolga.stores.read_budget import ReadBudget, Share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from brolga.protocol import Access
+    from brolga.protocol.blobs import ReadFlow
+    from brolga.spec.blob import Block, Prefix
+    from brolga.stores.parts import Parts
+    from brolga.transport import Transport
+
+_LEAST_PARTS: Final = 2  # for fewer, no further connection pays
+_RESPONSES: Final = 3  # times that of the first one: a new connection may be slower
+_MAX_DISTANCE: Final = 4  # times, for the third attempt
+
+
+class BlobReader(Value):
+    """Reads blobs of one repository. `connect` returns the access to it. Threads may share it."""
+
+    transport: Transport
+    connect: Callable[[], Access]
+    budget: ReadBudget = field(default_factory=ReadBudget)
+
+    def read(
+        self, digest: Digest, size: int | None, prefix: Prefix | None = None
+    ) -> Generator[Block, None, None]:
+        """Yield the bytes of a blob after `prefix`, verified together with it.
+
+        Raises what `protocol.read_blob` raises, and DigestMismatch.
+        """
+        hasher(digest.algorithm)  # raises InvalidDigest before a request is made
+        access, start = self.connect(), prefix.size if prefix else 0
+        blocks = _Reading(self, access, digest, size, start).blocks()
+        return verify(blocks, digest, size, access.registry.base, prefix)
+
+    def read_range(self, digest: Digest, start: int, stop: int) -> Generator[Block, None, None]:
+        """Yield the bytes from `start` to `stop`, which is not included. They are not verified."""
+        access = self.connect()
+        items: Generator[BlobHead | Block, None, None]
+        items = self.transport.stream(protocol.read_range(access, digest, start, stop))
+        with closing(items):
+            for item in items:
+                if not isinstance(item, BlobHead):
+                    yield item
+
+
+def verify(
+    blocks: Generator[Block, None, None],
+    digest: Digest,
+    size: int | None,
+    server: str,
+    prefix: Prefix | None = None,
+) -> Generator[Block, None, None]:
+    """Yield blocks, the last one when the digest of all bytes, `prefix` included, was checked.
+
+    So a reader that stops at the size still gets DigestMismatch, which names `server`.
+    """
+    state = prefix.state.copy() if prefix else hasher(digest.algorithm)
+    count = prefix.size if prefix else 0
+    last: Block = b""
+    with closing(blocks):
+        for block in blocks:
+            state.update(block)
+            count += len(block)
+            if last:
+                yield last
+            last = block
+    if size not in {None, count}:
+        text = f"{server} gave {count} bytes as {digest}, not the expected {size}"
+        raise DigestMismatch(text, expected=digest)
+    if (actual := Digest.from_hasher(state)) != digest:
+        text = f"{server} gave other bytes as {digest}: they hash to {actual}"
+        raise DigestMismatch(text, expected=digest, actual=actual)
+    if last:
+        yield last
+
+
+class _Reading:
+    """One blob that is being read, from offset `start` on."""
+
+    def __init__(
+        self, reader: BlobReader, access: Access, digest: Digest, size: int | None, start: int
+    ) -> None:
+        self._transport = reader.transport
+        self._budget = reader.budget
+        self._access = access
+        self._digest = digest
+        self._size = size
+        self._position = start
+        self._url = ""  # where the registry redirects to
+
+    def blocks(self) -> Generator[Block, None, None]:
+        """Yield the bytes, not verified."""
+        if self._position == self._size:
+            return
+        connections = Share(self._budget.connections)
+        try:
+            connections.require()
+            parts = yield from self._read_by_one_request(connections)
+            if parts is None:
+                return
+            with closing(parts):
+                try:
+                    yield from self._count(parts.blocks())
+                except BrolgaError:
+                    pass  # one request goes on
+                else:
+                    return
+            yield from self._count(self._request())
+        finally:
+            connections.close()
+
+    def _count(self, blocks: Iterator[Block]) -> Generator[Block, None, None]:
+        for block in blocks:
+            self._position += len(block)
+            yield block
+
+    def _read_by_one_request(self, connections: Share) -> Generator[Block, None, Parts | None]:
+        """Yield bytes, up to the end, or up to the first of the parts that are returned."""
+        parts, wait, distance = None, _Wait(), 1
+        blocks = self._request(wait)
+        try:
+            while block := wait.measure(blocks):
+                while parts is not None and self._position + len(block) >= parts.start:
+                    if parts.has_begun:
+                        last = block[: parts.start - self._position]
+                        self._position += len(last)
+                        if last:
+                            yield last
+                        found, parts = parts, None
+                        return found
+                    if not parts.skip():
+                        parts.close()
+                        parts = None
+                self._position += len(block)
+                yield block
+                if parts is None and distance <= _MAX_DISTANCE and self._is_slow(wait):
+                    parts = self._split(wait, distance, connections)
+                    distance *= 2
+            return None
+        finally:
+            blocks.close()
+            if parts is not None:
+                parts.close()
+
+    def _request(self, wait: _Wait | None = None) -> Generator[Block, None, None]:
+        """Yield the rest of the blob, read by one request."""
+        flow = protocol.read_blob(self._access, self._digest, self._size, self._position)
+        return self._drive(flow, wait)
+
+    def _drive(self, flow: ReadFlow, wait: _Wait | None) -> Generator[Block, None, None]:
+        items: Generator[BlobHead | Block, None, None] = self._transport.stream(flow)
+        with closing(items):
+            for item in items:
+                if not isinstance(item, BlobHead):
+                    yield item
+                    continue
+                self._size, self._url = item.size, item.url
+                if wait is not None:
+                    wait.begin()
+
+    def _is_slow(self, wait: _Wait) -> bool:
+        limits = self._budget.limits
+        return wait.is_most_of_the_time(limits.patience_s) and wait.rate < limits.fast_rate
+
+    def _split(self, wait: _Wait, distance: int, connections: Share) -> Parts | None:
+        """Return the parts of the rest, if that is large enough and a connection is free.
+
+        They begin where this request will be when their first responses have come.
+        """
+        size, limits = self._size, self._budget.limits
+        gap = distance * (limits.part_size + int(wait.rate * _RESPONSES * wait.response_s))
+        start = self._position + gap
+        if size is None or size - start < _LEAST_PARTS * limits.part_size:
+            return None
+        if not connections.take():
+            return None
+        from brolga.stores.parts import Parts
+
+        return Parts(self._fetch, start, size, self._budget, connections)
+
+    def _fetch(self, start: int, stop: int) -> Iterator[BlobHead | Block]:
+        """Return what one request for a part yields."""
+        flow = protocol.read_range(self._access, self._digest, start, stop, self._url)
+        return self._transport.stream(flow)
+
+
+class _Wait:
+    """How long the reader of a request waits for its bytes, and how many come."""
+
+    def __init__(self) -> None:
+        self._request_s = self._head_s = time.monotonic()
+        self._waited_s = 0.0
+        self._size = 0
+
+    def begin(self) -> None:
+        """Begin to measure: the response has begun."""
+        self._head_s, self._waited_s, self._size = time.monotonic(), 0.0, 0
+
+    @property
+    def response_s(self) -> float:
+        """The time that the response took to begin."""
+        return self._head_s - self._request_s
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second since then."""
+        return self._size / max(time.monotonic() - self._head_s, 1e-6)
+
+    def measure(self, blocks: Iterator[Block]) -> Block | None:
+        """Return the next block, None at the end."""
+        began = time.monotonic()
+        block = next(blocks, None)
+        self._waited_s += time.monotonic() - max(began, self._head_s)
+        self._size += len(block or b"")
+        return block
+
+    def is_most_of_the_time(self, patience_s: float) -> bool:
+        """Return whether the waits are `patience_s` seconds, and most of the time."""
+        return patience_s < self._waited_s > (time.monotonic() - self._head_s) / 2
