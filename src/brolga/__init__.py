@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from brolga.auth import Keychain, default_keychain
     from brolga.client import (
         Client,
+        ReadOptions,
         TransportOptions,
         UploadOptions,
         image,
@@ -79,16 +80,16 @@ else:
             "brolga.aio": "AsyncClient",
             "brolga.auth": "Keychain default_keychain",
             "brolga.client": (
-                "Client TransportOptions UploadOptions image push push_layer push_stream"
+                "Client ReadOptions TransportOptions UploadOptions image push push_layer "
+                "push_stream"
             ),
             "brolga.errors": (
                 "BrolgaError CorruptBlob CredentialsError Denied DigestMismatch "
                 "ImageNotFound InvalidDigest InvalidLayout InvalidManifest "
                 "InvalidReference LayerError NotComputed NotFound PlatformNotFound "
                 "ProtocolViolation RangeNotSupported RateLimited RegistryError "
-                "SourceError SpoolError "
-                "StreamConsumed StreamNotReplayable TagConflict TransportError "
-                "Unauthorized UploadInterrupted"
+                "SourceError SpoolError StreamConsumed StreamNotReplayable TagConflict "
+                "TransportError Unauthorized UploadInterrupted"
             ),
             "brolga.images": "Image ImageIndex InMemoryBlob StoredBlob",
             "brolga.images.flatten": "LayerWarning",
@@ -155,6 +156,7 @@ __all__ = [
     "ProtocolViolation",
     "RangeNotSupported",
     "RateLimited",
+    "ReadOptions",
     "Reference",
     "RegistryError",
     "Repository",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from brolga.images import Tree
     from brolga.protocol import Credentials, Retry
     from brolga.spec.blob import BlobStream
+    from brolga.stores.read_budget import ReadOptions
     from brolga.transport import Transport
 
 _S = TypeVar("_S")
@@ -120,12 +121,13 @@ class AsyncClient(_Facade[Client]):
     loop is running.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is an independent option
         self,
         *,
         credentials: Keychain | Credentials | None = None,
         transport: TransportOptions | None = None,
         uploads: UploadOptions | None = None,
+        reads: ReadOptions | None = None,
         retry: Retry | None = None,
         on_warning: Callable[[str, str], None] = lambda _host, _text: None,
     ) -> None:
@@ -143,6 +145,7 @@ class AsyncClient(_Facade[Client]):
             credentials=credentials,
             transport=transport,
             uploads=uploads,
+            reads=reads,
             retry=retry,
             on_warning=report,
             make_transport=make_transport,

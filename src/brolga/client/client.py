@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from brolga.spec.platform import Platform
     from brolga.stores.copy import Copier
     from brolga.stores.location import ImageRef, LocalRef
+    from brolga.stores.read_budget import ReadOptions
     from brolga.stores.store import OnePassStore, ReadStore, Store
     from brolga.stream.decompression import Limits
     from brolga.stream.layer import StreamLayer
@@ -60,6 +61,7 @@ class Client:
         credentials: Keychain | Credentials | None = None,
         transport: TransportOptions | None = None,
         uploads: UploadOptions | None = None,
+        reads: ReadOptions | None = None,
         retry: Retry | None = None,
         on_warning: Callable[[str, str], None] = lambda _host, _text: None,
         make_transport: Callable[..., Transport] = Transport,
@@ -75,6 +77,7 @@ class Client:
             retry or protocol.Retry(jitter=jitter),
             self._uploads,
             options.insecure,
+            reads,
         )
         self._stores = StoreOpener(self.registries, on_warning)
 

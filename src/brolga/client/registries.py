@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from brolga.client.explain import Explanation
     from brolga.protocol import Access, RegistrySession, Retry, UploadStrategy
     from brolga.spec.digest import Digest
-    from brolga.stores.read_budget import ReadBudget
+    from brolga.stores.read_budget import ReadBudget, ReadOptions
     from brolga.stream.replay import ReplayBuffer
     from brolga.stream.spool import SpoolChoice
     from brolga.transport import Transport
@@ -113,6 +113,7 @@ class Registries(Value):
     retry: Retry
     uploads: UploadOptions
     insecure: bool
+    reads: ReadOptions | None = None
     _credentials: dict[Repository, Credentials | None] = field(default_factory=dict)
     _pushed_blobs: dict[tuple[str, Digest], Repository] = field(default_factory=dict)
     _registries: dict[tuple[str, Credentials | None], RegistrySession] = field(default_factory=dict)
@@ -216,10 +217,10 @@ class Registries(Value):
 
     def _read_budget(self) -> ReadBudget:
         """Return what all blobs that this client reads at a time share."""
-        from brolga.stores.read_budget import ReadBudget, ReadLimits
+        from brolga.stores.read_budget import ReadBudget
 
         jobs = self.uploads.jobs
-        return self._read_budgets.setdefault(jobs, ReadBudget(ReadLimits(jobs=jobs)))
+        return self._read_budgets.setdefault(jobs, ReadBudget(self.reads, jobs))
 
     def credentials_for(self, repository: Repository) -> Credentials | None:
         """Return the credentials for a repository. The keychain is asked once: it may be slow."""

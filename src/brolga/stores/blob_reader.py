@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from brolga.transport import Transport
 
 _LEAST_PARTS: Final = 2  # for fewer, no further connection pays
-_RESPONSES: Final = 3  # times that of the first one: a new connection may be slower
-_MAX_DISTANCE: Final = 4  # times, for the third attempt
+_ATTEMPTS: Final = 3  # at parts; each one begins further away
 
 
 class BlobReader(Value):
@@ -134,26 +133,25 @@ class _Reading:
 
     def _read_by_one_request(self, connections: Share) -> Generator[Block, None, Parts | None]:
         """Yield bytes, up to the end, or up to the first of the parts that are returned."""
-        parts, wait, distance = None, _Wait(), 1
+        parts, wait, attempt = None, _Wait(), 0
         blocks = self._request(wait)
         try:
             while block := wait.measure(blocks):
-                while parts is not None and self._position + len(block) >= parts.start:
-                    if parts.has_begun:
-                        last = block[: parts.start - self._position]
-                        self._position += len(last)
-                        if last:
-                            yield last
-                        found, parts = parts, None
-                        return found
-                    if not parts.skip():
-                        parts.close()
-                        parts = None
+                if parts is not None and self._position + len(block) >= parts.start:
+                    if parts.wait_begun():
+                        block = block[: parts.start - self._position]
+                        self._position += len(block)
+                        if block:
+                            yield block
+                        result, parts = parts, None
+                        return result
+                    parts.close()
+                    parts = None
                 self._position += len(block)
                 yield block
-                if parts is None and distance <= _MAX_DISTANCE and self._is_slow(wait):
-                    parts = self._split(wait, distance, connections)
-                    distance *= 2
+                if parts is None and attempt < _ATTEMPTS and self._is_slow(wait):
+                    parts = self._split(wait, 1 << attempt, connections)
+                    attempt += parts is not None
             return None
         finally:
             blocks.close()
@@ -177,24 +175,28 @@ class _Reading:
                     wait.begin()
 
     def _is_slow(self, wait: _Wait) -> bool:
-        limits = self._budget.limits
-        return wait.is_most_of_the_time(limits.patience_s) and wait.rate < limits.fast_rate
+        options = self._budget.options
+        is_long = wait.is_longer(options.patience_s, options.wait_share)
+        return is_long and wait.rate < options.fast_rate
 
     def _split(self, wait: _Wait, distance: int, connections: Share) -> Parts | None:
         """Return the parts of the rest, if that is large enough and a connection is free.
 
         They begin where this request will be when their first responses have come.
         """
-        size, limits = self._size, self._budget.limits
-        gap = distance * (limits.part_size + int(wait.rate * _RESPONSES * wait.response_s))
-        start = self._position + gap
-        if size is None or size - start < _LEAST_PARTS * limits.part_size:
+        size, options = self._size, self._budget.options
+        part_size, seconds = options.part_size, options.responses_ahead * wait.response_s
+        start = self._position + distance * (part_size + int(wait.rate * seconds))
+        if size is None or size - start < _LEAST_PARTS * part_size:
             return None
         if not connections.take():
             return None
         from brolga.stores.parts import Parts
 
-        return Parts(self._fetch, start, size, self._budget, connections)
+        try:
+            return Parts(self._fetch, start, size, self._budget, connections)
+        except RuntimeError:  # no thread is available
+            return None
 
     def _fetch(self, start: int, stop: int) -> Iterator[BlobHead | Block]:
         """Return what one request for a part yields."""
@@ -232,6 +234,6 @@ class _Wait:
         self._size += len(block or b"")
         return block
 
-    def is_most_of_the_time(self, patience_s: float) -> bool:
-        """Return whether the waits are `patience_s` seconds, and most of the time."""
-        return patience_s < self._waited_s > (time.monotonic() - self._head_s) / 2
+    def is_longer(self, seconds: float, share: float) -> bool:
+        """Return whether the waits are longer than `seconds`, and than a share of the time."""
+        return seconds < self._waited_s > share * (time.monotonic() - self._head_s)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from brolga.spec.blob import Block
-    from brolga.stores.read_budget import ReadBudget, ReadLimits
+    from brolga.stores.read_budget import ReadBudget, ReadOptions
 
     # Returns what yields the heads and the bytes from one offset to another.
     Fetch = Callable[[int, int], Iterator[BlobHead | Block]]
@@ -42,6 +43,7 @@ class Part:
         self.stop_request = Stop(parent, "another connection reads this part")
         # The end is None. An error is raised in the reader's thread.
         self.items: SimpleQueue[Block | BaseException | None] = SimpleQueue()
+        self.begun: SimpleQueue[bool] = SimpleQueue()  # whether the response has begun, or failed
         self.begin_s = self.head_s = self.end_s = 0.0  # by time.monotonic(); 0 is not yet
 
     def leave(self) -> None:
@@ -57,11 +59,13 @@ class Part:
                 for item in fetch(self.position, self.stop):
                     if isinstance(item, BlobHead):
                         self.head_s = self.head_s or time.monotonic()
+                        self.begun.put(True)  # noqa: FBT003 - an item of a queue
                     else:
                         self.items.put(item)
             self.end_s = time.monotonic()
             self.items.put(None)
         except BaseException as error:  # noqa: BLE001 - raised in the reader's thread
+            self.begun.put(False)  # noqa: FBT003 - as above
             self.items.put(error)
 
 
@@ -76,7 +80,7 @@ class Parts:
     ) -> None:
         self._fetch = fetch
         self._size = size
-        self._limits: ReadLimits = budget.limits
+        self._options: ReadOptions = budget.options
         self._connections = connections
         self._memory = Share(budget.parts)
         self._stop = Stop(current_stop(), "the blob is not read any more")
@@ -85,7 +89,6 @@ class Parts:
         self._todo: SimpleQueue[Part | None] = SimpleQueue()
         self._workers: list[Worker] = []
         self._running = 0  # workers that will take another part
-        self._ahead = 0  # requests, for each connection
         self._usual = 0.0, 0.0  # seconds of a part: up to the head, and then to the end
         self._fill(self._connections.count - 1)
 
@@ -94,19 +97,18 @@ class Parts:
         """The offset of the first part."""
         return self._parts[0].position
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether the response for the first part has begun, so that the registry gives parts."""
-        return bool(self._parts[0].head_s)
-
-    def skip(self) -> bool:
-        """Leave out the first part; return whether there is another."""
-        self._parts.popleft().stop_request.request_once()
-        return bool(self._parts)
+    def wait_begun(self) -> bool:
+        """Wait a moment for the first response; return whether the registry gives parts."""
+        end_s = time.monotonic() + self._options.begin_s
+        while (left_s := end_s - time.monotonic()) > 0:
+            current_stop().check()
+            with suppress(Empty):
+                return self._parts[0].begun.get(timeout=min(left_s, POLL_INTERVAL_S))
+        return False
 
     def blocks(self) -> Generator[Block, None, None]:
         """Yield the bytes in order. Raises the error of a part at its place."""
-        while self._parts:
+        while self._parts or self._next_start < self._size:
             self._share_connections()
             self._fill(self._connections.count)
             while (block := self._next_block()) is not None:
@@ -118,34 +120,46 @@ class Parts:
     def close(self) -> None:
         """Stop the workers, and wait for them."""
         self._stop.request_once()
+        self._memory.close()
         for _ in self._workers:
             self._todo.put(None)
         for worker in self._workers:
             worker.join()
-        self._memory.close()
 
     # --- Inside
 
     def _fill(self, connections: int) -> None:
         """Make parts while there is memory, and have enough workers for so many connections."""
         while self._next_start < self._size and (self._memory.take() or not self._parts):
-            stop = min(self._next_start + self._limits.part_size, self._size)
+            stop = min(self._next_start + self._options.part_size, self._size)
             part = Part(self._next_start, stop, self._stop)
             self._next_start = stop
             self._parts.append(part)
             self._todo.put(part)
-        wanted = min(connections * (1 + self._ahead), len(self._parts))
+        wanted = min(self._workers_for(connections), len(self._parts))
         while self._running < wanted:
+            try:
+                self._start_worker()
+            except RuntimeError:  # no thread is available
+                if not self._running:
+                    raise
+                return
             self._running += 1
-            self._start_worker()
 
     def _share_connections(self) -> None:
         """Give a connection to another blob that has none, or take one that is free."""
         if not self._connections.give_if_owed():
             self._connections.take()
-        while self._running > self._connections.count * (1 + self._ahead):
+            return
+        while self._running > self._workers_for(self._connections.count):
             self._running -= 1
             self._todo.put(None)  # it ends one worker
+
+    def _workers_for(self, connections: int) -> int:
+        """Return how many workers have so many connections receive: others wait for a response."""
+        wait_s, receive_s = self._usual
+        ahead = min(self._options.requests_ahead, wait_s / max(receive_s, 1e-6))
+        return round(connections * (1 + ahead))
 
     def _start_worker(self, first: Part | None = None) -> None:
         worker = Worker(_THREAD, partial(self._work, first))
@@ -163,33 +177,35 @@ class Parts:
         """Return the next block of the first part, None at its end."""
         while True:
             part = self._parts[0]
-            if self._is_slow(part):
-                part.leave()
-                part = Part(part.position, part.stop, self._stop, part.attempt + 1)
-                self._parts[0] = part
-                self._start_worker(part)
-            try:
+            if part.items.empty() and self._is_slow(part):
+                part = self._ask_again(part)
+            with suppress(Empty):
                 item = part.items.get(timeout=POLL_INTERVAL_S)
-            except Empty:
-                current_stop().check()
-                continue
-            if isinstance(item, BaseException):
-                raise item
-            return item
+                if isinstance(item, BaseException):
+                    raise item
+                return item
+            current_stop().check()
 
     def _is_slow(self, part: Part) -> bool:
         """Return whether a part takes so long that another connection may be faster."""
         if not part.begin_s or part.end_s:
             return False
-        limits = self._limits
-        patience_s = max(limits.slow_after_s, limits.slow_factor * sum(self._usual))
+        options = self._options
+        patience_s = max(options.slow_after_s, options.slow_factor * sum(self._usual))
         return time.monotonic() - part.begin_s > patience_s * (1 << part.attempt)
 
+    def _ask_again(self, part: Part) -> Part:
+        """Have a new worker read the rest of a part; return that."""
+        rest = Part(part.position, part.stop, self._stop, part.attempt + 1)
+        with suppress(RuntimeError):  # no thread is available: it goes on
+            self._start_worker(rest)
+            self._parts[0] = rest
+            part.leave()
+        return self._parts[0]
+
     def _note_end(self, part: Part) -> None:
-        """Learn from a part how long others take, and how many requests should be ahead."""
+        """Learn from a part how long others take."""
         wait_s, receive_s = self._usual
         wait_s += (part.head_s - part.begin_s - wait_s) / 4
         receive_s += (part.end_s - part.head_s - receive_s) / 4
         self._usual = wait_s, receive_s
-        ahead = min(self._limits.requests_ahead, round(wait_s / max(receive_s, 1e-6)))
-        self._ahead = max(self._ahead, ahead)

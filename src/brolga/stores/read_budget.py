@@ -10,36 +10,48 @@ from brolga.spec.value import Value
 _MIB: Final = 1 << 20
 
 
-class ReadLimits(Value, kw_only=True):
-    """When a blob is read in parts, and how.
+class ReadOptions(Value, kw_only=True):
+    """How a client reads blobs of a registry.
 
-    It is if its reader has waited for bytes for `patience_s` seconds, and for most of the time,
-    while fewer than `fast_rate` bytes a second came: else something else limits the reader. Parts
-    have `part_size` bytes. All blobs together have `jobs` connections, and `parts` parts in memory.
-    If responses take long to begin, up to `requests_ahead` more requests wait for theirs, for each
-    of these connections.
+    The rest of a blob is read in parts of `part_size` bytes, over up to `jobs` connections, if its
+    reader has waited for more than `patience_s` seconds, and for more than `wait_share` of the
+    time, while fewer than `fast_rate` bytes a second came: else something else limits the reader.
 
-    A part is asked for again if it takes `slow_factor` times as long as others, and `slow_after_s`
-    seconds.
+    The parts begin where the first request will be after `responses_ahead` times the time of its
+    response, since they need new connections. It waits there for at most `begin_s` seconds.
+
+    All blobs that are read at a time keep at most `window` bytes of parts in memory. If responses
+    take long to begin, other requests are sent meanwhile: up to `requests_ahead` for each
+    connection. A part is asked for again if it takes `slow_factor` times as long as others, and
+    `slow_after_s` seconds.
+
+    Raises ValueError for a `part_size` below 1.
     """
 
-    jobs: int = 4
+    window: int = 48 * _MIB
     part_size: int = 4 * _MIB
-    parts: int = 12
-    requests_ahead: int = 2
     patience_s: float = 0.1
+    wait_share: float = 0.5
     fast_rate: float = 256 * _MIB
-    slow_factor: float = 8.0
-    slow_after_s: float = 2.0
+    responses_ahead: float = 3
+    begin_s: float = 1
+    requests_ahead: float = 2
+    slow_factor: float = 8
+    slow_after_s: float = 2
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.part_size < 1:
+            raise ValueError(f"a part has 1 byte or more, not {self.part_size}")
 
 
 class ReadBudget:
     """The connections and the parts that all blobs share. Threads may use an instance."""
 
-    def __init__(self, limits: ReadLimits | None = None) -> None:
-        self.limits = limits or ReadLimits()
-        self.connections = Tokens(self.limits.jobs)
-        self.parts = Tokens(self.limits.parts)
+    def __init__(self, options: ReadOptions | None = None, jobs: int = 4) -> None:
+        self.options = options or ReadOptions()
+        self.connections = Tokens(jobs)
+        self.parts = Tokens(self.options.window // self.options.part_size)
 
 
 class Tokens:
