@@ -55,7 +55,14 @@ if TYPE_CHECKING:
         Unauthorized,
         UploadInterrupted,
     )
-    from brolga.images import Image, ImageIndex, InMemoryBlob, StoredBlob
+    from brolga.images import (
+        Image,
+        ImageIndex,
+        InMemoryBlob,
+        RangeOptions,
+        SeekableBlob,
+        StoredBlob,
+    )
     from brolga.images.flatten import LayerWarning
     from brolga.images.validate import Problem, validate
     from brolga.protocol import Credentials, Retry
@@ -90,7 +97,7 @@ else:
                 "StreamConsumed StreamNotReplayable TagConflict TransportError "
                 "Unauthorized UploadInterrupted"
             ),
-            "brolga.images": "Image ImageIndex InMemoryBlob StoredBlob",
+            "brolga.images": "Image ImageIndex InMemoryBlob RangeOptions SeekableBlob StoredBlob",
             "brolga.images.flatten": "LayerWarning",
             "brolga.images.validate": "Problem validate",
             "brolga.protocol": "Credentials Retry",
@@ -154,11 +161,13 @@ __all__ = [
     "Progress",
     "ProtocolViolation",
     "RangeNotSupported",
+    "RangeOptions",
     "RateLimited",
     "Reference",
     "RegistryError",
     "Repository",
     "Retry",
+    "SeekableBlob",
     "SourceError",
     "SpoolError",
     "StoredBlob",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from brolga.images.described import StreamBlob, TitledBlob
     from brolga.images.image import Image, creation_time
     from brolga.images.index import ImageIndex, Tree
+    from brolga.images.seekable import RangeOptions, SeekableBlob
 else:
     __getattr__ = lazy_names(
         __name__,
@@ -21,6 +22,7 @@ else:
             "brolga.images.described": "StreamBlob TitledBlob",
             "brolga.images.image": "Image creation_time",
             "brolga.images.index": "ImageIndex Tree",
+            "brolga.images.seekable": "RangeOptions SeekableBlob",
         },
     )
 
@@ -30,6 +32,8 @@ __all__ = [
     "Image",
     "ImageIndex",
     "InMemoryBlob",
+    "RangeOptions",
+    "SeekableBlob",
     "StoredBlob",
     "StreamBlob",
     "TitledBlob",
