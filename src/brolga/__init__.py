@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         RangeOptions,
         SeekableBlob,
         StoredBlob,
+        uncompressed,
     )
     from brolga.images.flatten import LayerWarning
     from brolga.images.validate import Problem, validate
@@ -97,7 +98,9 @@ else:
                 "StreamConsumed StreamNotReplayable TagConflict TransportError "
                 "Unauthorized UploadInterrupted"
             ),
-            "brolga.images": "Image ImageIndex InMemoryBlob RangeOptions SeekableBlob StoredBlob",
+            "brolga.images": (
+                "Image ImageIndex InMemoryBlob RangeOptions SeekableBlob StoredBlob uncompressed"
+            ),
             "brolga.images.flatten": "LayerWarning",
             "brolga.images.validate": "Problem validate",
             "brolga.protocol": "Credentials Retry",
@@ -187,6 +190,7 @@ __all__ = [
     "push",
     "push_layer",
     "push_stream",
+    "uncompressed",
     "validate",
 ]
 

@@ -8,7 +8,7 @@ from brolga._lazy import lazy_names
 
 if TYPE_CHECKING:
     from brolga.images.artifact import Artifact
-    from brolga.images.blobs import BlockStream, InMemoryBlob, StoredBlob
+    from brolga.images.blobs import BlockStream, InMemoryBlob, StoredBlob, uncompressed
     from brolga.images.described import StreamBlob, TitledBlob
     from brolga.images.image import Image, creation_time
     from brolga.images.index import ImageIndex, Tree
@@ -18,7 +18,7 @@ else:
         __name__,
         {
             "brolga.images.artifact": "Artifact",
-            "brolga.images.blobs": "BlockStream InMemoryBlob StoredBlob",
+            "brolga.images.blobs": "BlockStream InMemoryBlob StoredBlob uncompressed",
             "brolga.images.described": "StreamBlob TitledBlob",
             "brolga.images.image": "Image creation_time",
             "brolga.images.index": "ImageIndex Tree",
@@ -39,4 +39,5 @@ __all__ = [
     "TitledBlob",
     "Tree",
     "creation_time",
+    "uncompressed",
 ]

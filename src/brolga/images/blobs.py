@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, cast
 
 from brolga.errors import LayerError, NotComputed
-from brolga.spec.blob import BlobStream, Block, BlockReader
+from brolga.spec.blob import BlobStream, Block, BlockReader, runs_user_code
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.value import Value, field
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
     from brolga.images.seekable import RangeOpener, RangeOptions, SeekableBlob
     from brolga.spec.blob import Blob, Prefix
     from brolga.spec.reference import Repository
+    from brolga.stream.decompression import Limits
 
 _BLOCK_SIZE: Final = 1 << 20  # bytes
+_READ_AHEAD: Final = 4 << 20  # uncompressed bytes
 
 
 class BlockStream(BlockReader):
@@ -62,6 +66,10 @@ class InMemoryBlob(Value):
         starts = range(0, len(self.data), _BLOCK_SIZE)
         return BlockStream(self.data[start : start + _BLOCK_SIZE] for start in starts)
 
+    def uncompressed(self, limits: Limits | None = None) -> BlockStream:
+        """Open the bytes, decompressed: see `uncompressed`."""
+        return uncompressed(self, limits)
+
     def open_range(self, start: int, stop: int) -> BlockStream:
         """Open the bytes from `start` up to `stop`."""
         return BlockStream(data for data in (self.data[start:stop],))
@@ -104,6 +112,10 @@ class StoredBlob(Value):
         """Open the bytes for reading."""
         return self.opener()
 
+    def uncompressed(self, limits: Limits | None = None) -> BlockStream:
+        """Open the bytes, decompressed: see `uncompressed`."""
+        return uncompressed(self, limits)
+
     def open_seekable(
         self, *, verify: bool = False, options: RangeOptions | None = None
     ) -> SeekableBlob:
@@ -126,6 +138,60 @@ class StoredBlob(Value):
                 blocks = verified_blocks(self, stream)
                 hashes = seekable.hash_blocks(blocks, options.block_size)
         return seekable.SeekableBlob(self.descriptor, open_range, options, hashes)
+
+
+def uncompressed(
+    blob: Blob, limits: Limits | None = None, compression: str | None = None
+) -> BlockStream:
+    """Open a blob, decompressed from gzip or zstd ahead of the reader, in another thread.
+
+    A layer's compression is told from its first bytes, as runtimes do, and that of other blobs from
+    the media type, unless `compression` is given. Several gzip members or zstd frames are one
+    stream. The last block comes after the digest was verified. Reading raises DigestMismatch, and
+    CorruptBlob for invalid bytes and beyond `limits`.
+    """
+    from brolga.spec.mediatypes import COMPRESSION_BY_LAYER, compression_of_media_type
+    from brolga.stream.decompression import DEFAULT_LIMITS
+    from brolga.stream.read_ahead import read_ahead
+
+    media_type = getattr(blob, "media_type", "") or blob.descriptor.media_type
+    if compression is None and media_type not in COMPRESSION_BY_LAYER:
+        compression = compression_of_media_type(media_type)
+    open_blocks = partial(_decompress, blob, limits or DEFAULT_LIMITS, compression)
+    if compression == "none" or runs_user_code(blob):  # the user's code runs in its own thread
+        return BlockStream(_hold_last_back(open_blocks()))
+    return BlockStream(_hold_last_back(read_ahead(open_blocks, limit=_READ_AHEAD)))
+
+
+def _decompress(
+    blob: Blob, limits: Limits, compression: str | None
+) -> Generator[bytes, None, None]:
+    from brolga.stream.decompression import decompress
+
+    with blob.open() as stream:
+        yield from decompress(_verified_if_known(blob, stream), limits, compression)
+
+
+def _hold_last_back(blocks: Generator[Block, None, None]) -> Generator[Block, None, None]:
+    """Yield blocks, the last of them after `blocks` ended without an error."""
+    last: Block = b""
+    with closing(blocks):
+        for block in blocks:
+            if last:
+                yield last
+            last = block
+    if last:
+        yield last
+
+
+def _verified_if_known(blob: Blob, stream: BlobStream) -> Iterator[Block]:
+    """Return the blocks of a blob, verified unless it computes its digest from them."""
+    if isinstance(blob, InMemoryBlob):
+        return iter(stream)
+    try:
+        return verified_blocks(blob, stream)
+    except NotComputed:
+        return iter(stream)
 
 
 def verify_blocks(digest: Digest, blocks: Iterable[Block]) -> Generator[bytes, None, None]:
