@@ -55,13 +55,16 @@ class Fetcher(HasMountSource, Protocol):
 
 @runtime_checkable
 class ReadsRanges(Protocol):
-    """A store that reads parts of its blobs."""
+    """A source that can read a part of a blob."""
 
     def resolve_blob(self, digest: Digest) -> Descriptor:
         """Return the descriptor of a blob, without its media type. Raises as `fetch_blob` does."""
 
     def read_range(self, blob: Descriptor, start: int, stop: int) -> BlobStream:
-        """Open a blob's bytes from `start` up to `stop`. They are not verified."""
+        """Open the bytes of a blob from `start` to `stop`, not included. They are not verified.
+
+        Raises RangeNotSupported if the source cannot do this after all.
+        """
 
 
 class ReadStore(HasMountSource, Protocol):

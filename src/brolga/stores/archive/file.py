@@ -97,7 +97,7 @@ class Archive(Images):
         return Descriptor(OCTET_STREAM, digest, self._section(digest).size)
 
     def read_range(self, blob: Descriptor, start: int, stop: int) -> BlobStream:
-        """Open a blob's bytes from `start` up to `stop`. They are not verified."""
+        """Open the bytes of a blob from `start` to `stop`. They are not verified."""
         return self._section(blob.digest).open_range(start, stop)
 
     def _section(self, digest: Digest) -> FileRange:

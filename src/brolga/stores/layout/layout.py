@@ -142,7 +142,7 @@ class Layout:
         return Descriptor(OCTET_STREAM, digest, size)
 
     def read_range(self, blob: Descriptor, start: int, stop: int) -> BlobStream:
-        """Open a blob's bytes from `start` up to `stop`. They are not verified."""
+        """Open the bytes of a blob from `start` to `stop`. They are not verified."""
         return BlockStream(reading.read_range(self._files, blob, start, stop))
 
     def tree(self, name: str = "", platform: Platform | None = None) -> Tree:
