@@ -14,7 +14,7 @@ from tests.registries import ScriptedRegistry
 
 from brolga import Image, InMemoryBlob, RangeOptions, SourceError, StreamLayer
 from brolga.aio import AsyncClient
-from brolga.client import UploadOptions
+from brolga.client import TransportOptions, UploadOptions
 from brolga.protocol import Retry
 
 if TYPE_CHECKING:
@@ -328,13 +328,13 @@ def test_cancelled_read_at_a_position_may_be_repeated() -> None:
         descriptor = InMemoryBlob(data, "application/x").descriptor
         options = RangeOptions(block_size=10)
         async with (
-            AsyncClient() as client,
+            AsyncClient(transport=TransportOptions(timeout_s=3600)) as client,
             client.open_blob(f"{address}/x", descriptor, options=options) as file,
         ):
             assert await file.read(10) == data[:10]
             assert await file.read(10) == data[10:20]
             task = asyncio.create_task(file.read(10))
-            await asyncio.to_thread(held.wait, PATIENCE_S)
+            await until(lambda: client._transport._waits)  # the read waits for the server
             await cancel(task)
             assert await file.tell() == 20
             assert await file.read() == data[20:]
