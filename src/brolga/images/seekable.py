@@ -137,10 +137,12 @@ class SeekableBlob(io.RawIOBase):
 
     def close(self) -> None:
         """Close the file, and the response that it reads. Idempotent."""
-        if not self.closed:
-            self._ranges.close()
-            self._cache.clear()
-        super().close()
+        try:
+            if not self.closed:
+                self._cache.clear()
+                self._ranges.close()
+        finally:
+            super().close()
 
     def _load(self, number: int, end: int) -> bytes:
         """Return a block. A request for it is for the blocks up to the byte `end` as well."""
