@@ -56,7 +56,15 @@ if TYPE_CHECKING:
         Unauthorized,
         UploadInterrupted,
     )
-    from brolga.images import Image, ImageIndex, InMemoryBlob, StoredBlob
+    from brolga.images import (
+        Image,
+        ImageIndex,
+        InMemoryBlob,
+        RangeOptions,
+        SeekableBlob,
+        StoredBlob,
+        uncompressed,
+    )
     from brolga.images.flatten import LayerWarning
     from brolga.images.validate import Problem, validate
     from brolga.protocol import Credentials, Retry
@@ -91,7 +99,9 @@ else:
                 "SourceError SpoolError StreamConsumed StreamNotReplayable TagConflict "
                 "TransportError Unauthorized UploadInterrupted"
             ),
-            "brolga.images": "Image ImageIndex InMemoryBlob StoredBlob",
+            "brolga.images": (
+                "Image ImageIndex InMemoryBlob RangeOptions SeekableBlob StoredBlob uncompressed"
+            ),
             "brolga.images.flatten": "LayerWarning",
             "brolga.images.validate": "Problem validate",
             "brolga.protocol": "Credentials Retry",
@@ -155,12 +165,14 @@ __all__ = [
     "Progress",
     "ProtocolViolation",
     "RangeNotSupported",
+    "RangeOptions",
     "RateLimited",
     "ReadOptions",
     "Reference",
     "RegistryError",
     "Repository",
     "Retry",
+    "SeekableBlob",
     "SourceError",
     "SpoolError",
     "StoredBlob",
@@ -180,6 +192,7 @@ __all__ = [
     "push",
     "push_layer",
     "push_stream",
+    "uncompressed",
     "validate",
 ]
 

@@ -169,11 +169,14 @@ def test_console_examples_print_what_the_document_shows(
 
 
 @pytest.mark.skipif(shutil.which("tar") is None, reason="tar is not on PATH")
-def test_python_examples_of_images_print_their_comments(
-    shell: Callable[[str], subprocess.CompletedProcess[str]], registry: EmbeddedRegistry
+@pytest.mark.parametrize("document", ["docs/images.md", "docs/pull.md"])
+def test_python_examples_print_their_comments(
+    document: str,
+    shell: Callable[[str], subprocess.CompletedProcess[str]],
+    registry: EmbeddedRegistry,
 ) -> None:
     """The blocks marked `python` are one program; `print(…)  # …` shows what it prints."""
-    code = "".join(PYTHON.findall((ROOT / "docs/images.md").read_text()))
+    code = "".join(PYTHON.findall((ROOT / document).read_text()))
     done = shell(f"{shlex.quote(sys.executable)} -W error - <<'.'\n{code}.\n")
     printed = done.stdout.replace(registry.address, REGISTRY)
     assert done.returncode == 0, printed

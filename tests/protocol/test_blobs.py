@@ -41,6 +41,7 @@ from brolga.protocol import (
     Response,
     Retry,
     delete_blob,
+    get_blob_size,
     has_blob,
     read_blob,
     read_range,
@@ -48,6 +49,7 @@ from brolga.protocol import (
 from brolga.protocol.http import ReadBlock
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
+from brolga.spec.value import replace
 from brolga.stores.blob_reader import verify
 
 if TYPE_CHECKING:
@@ -658,6 +660,52 @@ def test_has_blob_follows_redirect() -> None:
     redirect = Response(307, {"location": away.url})
     size = Response(200, {"content-length": "4"})
     assert play(has_blob(make_access(), BLOB), (HEAD, redirect), (away, size)) is True
+
+
+# --- Size
+
+WHOLE = Request("GET", HEAD.url, stream_response=True)
+
+
+def test_get_blob_size_returns_length_of_head() -> None:
+    """Nothing else is sent."""
+    response = Response(200, {"content-length": "4"})
+    assert play(get_blob_size(make_access(), BLOB.digest), (HEAD, response)) == 4
+
+
+@pytest.mark.parametrize("headers", [{}, {"content-length": "0"}], ids=["none", "zero"])
+@pytest.mark.parametrize("size", [0, 4])
+def test_get_blob_size_asks_by_get_if_head_lacks_length(headers: dict[str, str], size: int) -> None:
+    """No byte of the body is read."""
+    whole = replace(streamed(b"blob"), headers={"content-length": str(size)})
+    steps = (HEAD, Response(200, headers)), (WHOLE, whole)
+    assert play(get_blob_size(make_access(), BLOB.digest), *steps) == size
+    assert all_closed(whole)
+
+
+@pytest.mark.parametrize("length", [None, "", "four", "-4", "4" * 20])
+def test_get_blob_size_raises_if_no_response_has_length(length: str | None) -> None:
+    """A chunked response has none (RFC 9112, section 6.1)."""
+    headers = {} if length is None else {"content-length": length}
+    whole = Response(200, headers, body_stream=None if length else streamed(b"").body_stream)
+    steps = [(HEAD, Response(200)), (WHOLE, whole)]
+    if length:
+        steps = [(HEAD, Response(200, headers))]
+    error = play(get_blob_size(make_access(), BLOB.digest), *steps, error=ProtocolViolation)
+    assert "does not say the size" in str(error)
+
+
+@pytest.mark.parametrize("status", [404, 403, 500])
+def test_get_blob_size_raises_on_refusal(status: int) -> None:
+    """Of the HEAD, or of the GET that follows one without a length."""
+    head = HEAD, Response(status, {"content-length": "4"})
+    play(get_blob_size(make_access(), BLOB.digest), head, error=RegistryError)
+    play(
+        get_blob_size(make_access(), BLOB.digest),
+        (HEAD, Response(200)),
+        (WHOLE, Response(404)),
+        error=NotFound,
+    )
 
 
 # --- DELETE

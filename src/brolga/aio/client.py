@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, S
 
 from brolga.aio.calls import CallPool, Kind
 from brolga.aio.iteration import iterate
+from brolga.aio.seekable import AsyncSeekableBlob
 from brolga.aio.streams import AsyncBlobStream
 from brolga.aio.trees import preload
 from brolga.client import Client, TransportOptions, UploadOptions
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 
     from brolga.auth import Keychain
-    from brolga.images import Tree
+    from brolga.images import SeekableBlob, Tree
     from brolga.protocol import Credentials, Retry
     from brolga.spec.blob import BlobStream
     from brolga.stores.read_budget import ReadOptions
@@ -95,6 +96,18 @@ def _stream(
     @wraps(method)
     def call(self: _Facade[_S], /, *args: _P.args, **kwargs: _P.kwargs) -> AsyncBlobStream:
         return AsyncBlobStream(self._calls, partial(method, self._blocking, *args, **kwargs))
+
+    return call
+
+
+def _file(
+    method: Callable[Concatenate[_S, _P], SeekableBlob],
+) -> Callable[Concatenate[_Facade[_S], _P], AsyncSeekableBlob]:
+    """Return a function that returns the file of a method, opened by its first call."""
+
+    @wraps(method)
+    def call(self: _Facade[_S], /, *args: _P.args, **kwargs: _P.kwargs) -> AsyncSeekableBlob:
+        return AsyncSeekableBlob(self._calls, partial(method, self._blocking, *args, **kwargs))
 
     return call
 
@@ -177,6 +190,7 @@ class AsyncClient(_Facade[Client]):
     config = _request(Client.config)
     head = _request(Client.head)
     blob = _stream(Client.blob)
+    open_blob = _file(Client.open_blob)
     pull_stream = _stream(Client.pull_stream)
     tags = _request(Client.tags)
     iter_tags = _iterate(Client.iter_tags, _NAMES_AHEAD)

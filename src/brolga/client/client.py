@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from brolga import images, protocol, stores
 from brolga.client.opener import StoreOpener
 from brolga.client.registries import Registries, TransportOptions, UploadOptions
-from brolga.errors import InvalidManifest, InvalidReference
+from brolga.errors import InvalidManifest
 from brolga.spec.mediatypes import UNKNOWN_ARTIFACT
 from brolga.spec.reference import Reference, Repository
 from brolga.spec.value import as_dict
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from brolga.auth import Keychain
     from brolga.images import BlockStream, Image, ImageIndex, Tree
+    from brolga.images.seekable import RangeOptions, SeekableBlob
     from brolga.protocol import Credentials, Retry
     from brolga.spec.blob import Blob, BlobStream
     from brolga.spec.descriptor import Descriptor
@@ -158,10 +159,37 @@ class Client:
         place = location.parse_image_ref(place)
         return self._stores.open_manifests(place).resolve(place.identifier)
 
-    def blob(self, place: ImageRef | str) -> BlobStream:
-        """Open the blob of a digest. A wrong byte is an error at the end of the read."""
+    def blob(
+        self, place: ImageRef | Repository | str, descriptor: Descriptor | None = None
+    ) -> BlobStream:
+        """Open the blob that a place names by digest, or that of a descriptor, in the same home.
+
+        The last bytes come after the digest was verified: a wrong byte is an error before them.
+        """
         place = location.parse_image_ref(place)
-        return self._stores.open(place, "blob").fetch_blob(_blob_digest(place))
+        blob = descriptor or location.blob_digest(place)
+        return self._stores.open(place, "blob").fetch_blob(blob)
+
+    def open_blob(
+        self,
+        place: ImageRef | Repository | str,
+        descriptor: Descriptor | None = None,
+        *,
+        verify: bool = False,
+        options: RangeOptions | None = None,
+    ) -> SeekableBlob:
+        """Open a blob, named as in `blob`, as a file that is read at any position.
+
+        Only what is read is requested, so the digest, which is that of the whole blob, does not
+        cover it. With `verify`, all is read and verified first; what is read later must be the
+        same. `options` are the sizes of requests and cache.
+        """
+        from brolga.stores.store import stored_blob
+
+        place = location.parse_image_ref(place)
+        store = self._stores.open(place, "blob")
+        descriptor = descriptor or store.resolve_blob(location.blob_digest(place))
+        return stored_blob(store, descriptor).open_seekable(verify=verify, options=options)
 
     def pull_stream(
         self, place: ImageRef | str, *, raw: bool = False, limits: Limits | None = None
@@ -360,7 +388,7 @@ class Client:
         """Delete the blob of a digest in a registry."""
         if isinstance(reference, str):
             reference = Reference.parse(reference)
-        digest = _blob_digest(reference)
+        digest = location.blob_digest(reference)
         self.registries.open(reference.repository, "pull,push,delete").delete_blob(digest)
 
     def _copier(
@@ -386,14 +414,6 @@ class Client:
         return stores.Copier(
             store, open_target, self._uploads.jobs, platform, listing, verify_existing
         )
-
-
-def _blob_digest(place: ImageRef) -> Digest:
-    if place.digest is None:
-        raise InvalidReference(
-            "a blob is named by its digest: REPO@sha256:... or oci:DIR@sha256:..."
-        )
-    return place.digest
 
 
 def _image_of(tree: Tree, platform: Platform | None) -> Image:

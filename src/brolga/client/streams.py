@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from brolga.errors import InvalidManifest
 from brolga.images import Artifact, BlockStream, Image, StreamBlob, TitledBlob
+from brolga.images.blobs import uncompressed
 from brolga.spec.mediatypes import compression_of_media_type
-from brolga.stream.decompression import Limits, decompress
+from brolga.stream.decompression import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Mapping
 
     from brolga.images import Tree
     from brolga.spec.blob import Blob
@@ -46,10 +47,4 @@ def open_stream(place: ImageRef, tree: Tree, limits: Limits | None, *, raw: bool
             hint="use brolga export for the files of an image, brolga blob for one blob",
         )
     compression = "none" if raw else compression_of_media_type(tree.manifest.layers[0].media_type)
-    return BlockStream(_blocks(layers[0], compression, limits))
-
-
-def _blocks(blob: Blob, compression: str, limits: Limits) -> Generator[bytes, None, None]:
-    """Yield the bytes of a blob, decompressed. The blob verifies its own bytes."""
-    with blob.open() as stream:
-        yield from decompress(stream, limits, compression)
+    return uncompressed(layers[0], limits, compression)

@@ -8,19 +8,21 @@ from brolga._lazy import lazy_names
 
 if TYPE_CHECKING:
     from brolga.images.artifact import Artifact
-    from brolga.images.blobs import BlockStream, InMemoryBlob, StoredBlob
+    from brolga.images.blobs import BlockStream, InMemoryBlob, StoredBlob, uncompressed
     from brolga.images.described import StreamBlob, TitledBlob
     from brolga.images.image import Image, creation_time
     from brolga.images.index import ImageIndex, Tree
+    from brolga.images.seekable import RangeOptions, SeekableBlob
 else:
     __getattr__ = lazy_names(
         __name__,
         {
             "brolga.images.artifact": "Artifact",
-            "brolga.images.blobs": "BlockStream InMemoryBlob StoredBlob",
+            "brolga.images.blobs": "BlockStream InMemoryBlob StoredBlob uncompressed",
             "brolga.images.described": "StreamBlob TitledBlob",
             "brolga.images.image": "Image creation_time",
             "brolga.images.index": "ImageIndex Tree",
+            "brolga.images.seekable": "RangeOptions SeekableBlob",
         },
     )
 
@@ -30,9 +32,12 @@ __all__ = [
     "Image",
     "ImageIndex",
     "InMemoryBlob",
+    "RangeOptions",
+    "SeekableBlob",
     "StoredBlob",
     "StreamBlob",
     "TitledBlob",
     "Tree",
     "creation_time",
+    "uncompressed",
 ]

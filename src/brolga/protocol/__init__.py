@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         BlobHead,
         ReadFlow,
         delete_blob,
+        get_blob_size,
         has_blob,
         read_blob,
         read_range,
@@ -44,7 +45,9 @@ else:
         {
             "brolga.protocol.api_check": "check_login ping",
             "brolga.protocol.auth": "Access Credentials RegistrySession",
-            "brolga.protocol.blobs": "BlobHead ReadFlow delete_blob has_blob read_blob read_range",
+            "brolga.protocol.blobs": (
+                "BlobHead ReadFlow delete_blob get_blob_size has_blob read_blob read_range"
+            ),
             "brolga.protocol.http": "Blocks BodyError Flow Request Response Timeout",
             "brolga.protocol.listing": "ListFlow list_repositories list_tags",
             "brolga.protocol.manifests": (
@@ -83,6 +86,7 @@ __all__ = [
     "delete_blob",
     "delete_manifest",
     "find_manifest",
+    "get_blob_size",
     "get_manifest",
     "has_blob",
     "head_manifest",

@@ -75,6 +75,25 @@ def head_blob(access: Access, request: Request) -> Flow[Response]:
     return response
 
 
+def get_blob_size(access: Access, digest: Digest) -> Flow[int]:
+    """Return the size of a blob (end-2). Raises NotFound, RegistryError, ProtocolViolation.
+
+    Some registries answer HEAD without it, or with 0; a GET of which no byte is read has it then.
+    """
+    request = Request("HEAD", access.url(f"blobs/{digest}"))
+    response = yield from head_blob(access, request)
+    if response.headers.get("content-length", "0") == "0":
+        request = replace(request, method="GET", stream_response=True)
+        response = yield from access.send(request)
+        if response.body_stream is not None:
+            response.body_stream.close()
+    raise_for_status(request, response, HTTPStatus.OK)
+    size = response.headers.get("content-length", "")
+    if not re.fullmatch("[0-9]{1,19}", size):
+        raise ProtocolViolation(f"the registry does not say the size of {redact(request.url)}")
+    return int(size)
+
+
 def delete_blob(access: Access, digest: Digest) -> Flow[None]:
     """Delete a blob from the repository (end-10). Raises NotFound, RegistryError."""
     request = Request("DELETE", access.url(f"blobs/{digest}"))

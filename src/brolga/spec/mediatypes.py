@@ -24,6 +24,7 @@ OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 OCI_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
 # The config of an artifact that has none (manifest.md, Guidance for an Empty Descriptor).
 OCI_EMPTY: Final = "application/vnd.oci.empty.v1+json"
+OCTET_STREAM: Final = "application/octet-stream"  # of a blob that only its digest names
 
 OCI_LAYER: Final = "application/vnd.oci.image.layer.v1.tar"
 OCI_LAYER_GZIP: Final = "application/vnd.oci.image.layer.v1.tar+gzip"

@@ -209,6 +209,15 @@ def check_digest(place: ImageRef | Repository, tree: Tree) -> None:
         )
 
 
+def blob_digest(place: ImageRef | Repository) -> Digest:
+    """Return the digest of the blob that a place names. Raises InvalidReference."""
+    if isinstance(place, Repository) or place.digest is None:
+        raise InvalidReference(
+            "a blob is named by its digest: REPO@sha256:... or oci:DIR@sha256:..."
+        )
+    return place.digest
+
+
 def registry_of(place: ImageRef | Repository) -> str:
     """Return the registry that a place is in; "" if it is on this machine."""
     home = home_of(place)

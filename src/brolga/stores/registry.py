@@ -156,6 +156,14 @@ class RegistryStore(Value):
 
         return BlobReader(self.transport, lambda: self.access, self.read_budget())
 
+    def resolve_blob(self, digest: Digest) -> Descriptor:
+        """Return the descriptor of a blob, without its media type. Raises NotFound."""
+        from brolga.spec.descriptor import Descriptor
+        from brolga.spec.mediatypes import OCTET_STREAM
+
+        size = self.transport.run(protocol.get_blob_size(self.access, digest))
+        return Descriptor(OCTET_STREAM, digest, size)
+
     def referrers(self, digest: Digest, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """Return what refers to a manifest, by the referrers API or the tag that replaces it."""
         return self.transport.run(protocol.list_referrers(self.access, digest, artifact_type))

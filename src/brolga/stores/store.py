@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, runtime_checkable
 
 from brolga.errors import InvalidManifest, LayerError, NotComputed, excerpt
 from brolga.images import Image, ImageIndex, StoredBlob
@@ -18,10 +18,10 @@ from brolga.spec.mediatypes import DOCKER_SCHEMA_1, DOCKER_SCHEMA_1_SIGNED
 from brolga.spec.value import Value, field
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from brolga.images import Tree
-    from brolga.spec.blob import Blob, BlobStream, Block, Prefix
+    from brolga.spec.blob import Blob, BlobStream, Prefix
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
     from brolga.spec.manifest import Manifest
@@ -51,6 +51,20 @@ class Fetcher(HasMountSource, Protocol):
 
     def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
         """Open a blob. Its bytes are verified while they are read."""
+
+
+@runtime_checkable
+class ReadsRanges(Protocol):
+    """A source that can read a part of a blob."""
+
+    def resolve_blob(self, digest: Digest) -> Descriptor:
+        """Return the descriptor of a blob, without its media type. Raises as `fetch_blob` does."""
+
+    def read_range(self, blob: Descriptor, start: int, stop: int) -> BlobStream:
+        """Open the bytes of a blob from `start` to `stop`, not included. They are not verified.
+
+        Raises RangeNotSupported if the source cannot do this after all.
+        """
 
 
 class ReadStore(HasMountSource, Protocol):
@@ -91,7 +105,7 @@ class WriteStore(Protocol):
         """Take a manifest under tags, or its digest, after all that it refers to."""
 
 
-class Store(Fetcher, ReadStore, WriteStore, Protocol):
+class Store(Fetcher, ReadsRanges, ReadStore, WriteStore, Protocol):
     """A store that can be changed in place: a repository of a registry, an image layout."""
 
     def referrers(self, digest: Digest, artifact_type: str = "") -> tuple[Descriptor, ...]:
@@ -126,17 +140,6 @@ class Resumes(Protocol):
 
     def fetch_rest(self, blob: Descriptor, prefix: Prefix) -> BlobStream:
         """Open the bytes of a blob after a prefix. They are verified together with it."""
-
-
-@runtime_checkable
-class ReadsRanges(Protocol):
-    """A source that can read a part of a blob."""
-
-    def read_range(self, blob: Descriptor, start: int, stop: int) -> BlobStream:
-        """Open the bytes of a blob from `start` to `stop`, not included. They are not verified.
-
-        Raises RangeNotSupported if the source cannot do this after all.
-        """
 
 
 @runtime_checkable
@@ -234,22 +237,6 @@ def complete_manifest(tree: Tree) -> Manifest | Index:
     return tree.manifest
 
 
-def verify_blocks(digest: Digest, blocks: Iterable[Block]) -> Generator[bytes, None, None]:
-    """Yield blocks. Raises DigestMismatch at the end if they have another digest."""
-    verifier = digest.verifier()
-    for block in blocks:
-        verifier.update(block)
-        yield cast("bytes", block)  # a BlockStream accepts any buffer
-    verifier.verify()
-
-
-def verified_blocks(blob: Blob, stream: BlobStream) -> Iterator[Block]:
-    """Return the blocks of a blob with a known digest, verified here unless the stream does it."""
-    if isinstance(blob, StoredBlob) and blob.is_verified:
-        return iter(stream)
-    return verify_blocks(blob.descriptor.digest, stream)
-
-
 def _tree(source: Fetcher, document: Manifest | Index) -> Tree:
     if isinstance(document, Index):
         return ImageIndex(
@@ -296,6 +283,13 @@ def stored_blob(
     """Return a blob of a store that verifies what it reads."""
     opener = partial(source.fetch_blob, descriptor)
     open_rest = partial(source.fetch_rest, descriptor) if isinstance(source, Resumes) else None
+    open_range = partial(source.read_range, descriptor) if isinstance(source, ReadsRanges) else None
     return StoredBlob(
-        descriptor, opener, source.mount_source, diff_id_of, open_rest, is_verified=True
+        descriptor,
+        opener,
+        source.mount_source,
+        diff_id_of,
+        open_rest,
+        open_range,
+        is_verified=True,
     )

@@ -234,7 +234,7 @@ class ThreadTransport(Transport):
 
     def stream(self, flow: Generator[Step | _A, Any, _T]) -> Generator[_A, None, _T]:
         """Drive a flow as `run` does; yield the bytes, or pages of a list, between its requests."""
-        calls = Calls(self._loop, current_stop())
+        calls = Calls(self._loop)
         steps = FlowSteps(self._transport, flow, calls)
         try:
             while True:
@@ -259,7 +259,7 @@ class ThreadTransport(Transport):
                 outcome[:] = None, error
             calls.close()
 
-        calls.reopen()
+        calls.reopen(current_stop())  # each step may be of another call, in another thread
         self._loop.call_soon_threadsafe(self._start, run())
         calls.serve()
         result, error = outcome

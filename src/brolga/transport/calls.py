@@ -110,8 +110,9 @@ class Calls:
                 self._interrupts.append(interrupt)
                 self._end_wait()
 
-    def reopen(self) -> None:
-        """Let `serve` make calls again after `close`."""
+    def reopen(self, stop: Stop) -> None:
+        """Let `serve` make calls again after `close`, until a request of `stop`."""
+        self._stop = stop
         self._is_over = False
 
     def check(self, ignored_stops: int) -> None:

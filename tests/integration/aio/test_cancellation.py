@@ -12,9 +12,9 @@ from tests import threads
 from tests.raw_server import Peer, serve_script
 from tests.registries import ScriptedRegistry
 
-from brolga import Image, SourceError, StreamLayer
+from brolga import Image, InMemoryBlob, RangeOptions, SourceError, StreamLayer
 from brolga.aio import AsyncClient
-from brolga.client import UploadOptions
+from brolga.client import TransportOptions, UploadOptions
 from brolga.protocol import Retry
 
 if TYPE_CHECKING:
@@ -295,6 +295,49 @@ def test_cancel_read_of_blob() -> None:
             task = asyncio.create_task(read())
             await asyncio.to_thread(held.wait, PATIENCE_S)
             await cancel(task)
+
+    with serve_script(script) as address:
+        run(main(address))
+
+
+def test_cancelled_read_at_a_position_may_be_repeated() -> None:
+    """The request was begun by a read before: each is cancelled for itself."""
+    held = threading.Event()
+    data = bytes(range(100))
+
+    def script(peer: Peer) -> None:
+        while head := peer.head():
+            if part := peer.header("range", head):
+                first, last = map(int, part[0].removeprefix("bytes=").split("-"))
+                lines = (
+                    "HTTP/1.1 206 Partial Content",
+                    f"Content-Length: {last + 1 - first}",
+                    f"Content-Range: bytes {first}-{last}/100",
+                )
+                sent = data[first : last + 1]
+                stops = (first, last) == (10, 29) and not held.is_set()
+                peer.send("\r\n".join([*lines, "", ""]).encode() + sent[: 15 if stops else 100])
+                if stops:
+                    held.set()
+                    assert peer.drain() == b""
+                    return
+            else:
+                peer.answer(200)
+
+    async def main(address: str) -> None:
+        descriptor = InMemoryBlob(data, "application/x").descriptor
+        options = RangeOptions(block_size=10)
+        async with (
+            AsyncClient(transport=TransportOptions(timeout_s=3600)) as client,
+            client.open_blob(f"{address}/x", descriptor, options=options) as file,
+        ):
+            assert await file.read(10) == data[:10]
+            assert await file.read(10) == data[10:20]
+            task = asyncio.create_task(file.read(10))
+            await until(lambda: client._transport._waits)  # the read waits for the server
+            await cancel(task)
+            assert await file.tell() == 20
+            assert await file.read() == data[20:]
 
     with serve_script(script) as address:
         run(main(address))

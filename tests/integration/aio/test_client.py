@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,33 @@ def test_blob_is_read_by_iteration_and_as_a_file(registry: EmbeddedRegistry) -> 
                 break
             async with client.blob(place):
                 pass  # closed before it is read
+
+    run(main())
+
+
+def test_blob_is_read_at_any_position(registry: EmbeddedRegistry) -> None:
+    """It is opened by the first call, and closed with the block."""
+
+    async def main() -> None:
+        async with AsyncClient() as client:
+            layer = StreamLayer(blocks(), "none")
+            await client.push_layer(f"{registry.address}/x", layer)
+            place = f"{registry.address}/x@{layer.digest}"
+            async with client.open_blob(place) as file:
+                assert await file.seek(-10, os.SEEK_END) == len(DATA) - 10
+                assert await file.read(1000) == DATA[-10:]
+                assert await file.seek(1000) == await file.tell() == 1000
+                assert await file.read(2_000_000) == DATA[1000:2_001_000]
+                assert await file.read() == DATA[2_001_000:]
+            with pytest.raises(ValueError, match="closed"):
+                await file.read()
+            async with client.open_blob(f"{registry.address}/x", layer.descriptor) as file:
+                pass  # closed before it is opened
+            file = client.open_blob(place, verify=True)
+            reads = await asyncio.gather(*(file.read(1000) for _ in range(3)))
+            assert b"".join(reads) == DATA[:3000]  # one after the other
+            await file.close()
+            await file.close()
 
     run(main())
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from brolga.errors import NotComputed
+from brolga.errors import DigestMismatch, NotComputed
 from brolga.images import BlockStream, InMemoryBlob, StoredBlob
+from brolga.images.blobs import verified_blocks
 from brolga.spec.digest import Digest
 from brolga.spec.mediatypes import OCI_CONFIG, OCI_LAYER
+from brolga.spec.value import replace
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -95,3 +97,14 @@ def test_readinto_fills_buffer() -> None:
     assert closed.read(1) == b"a"
     closed.close()
     assert closed.read() == b""
+
+
+def test_verified_blocks_raises_for_other_bytes() -> None:
+    """The digest is compared at the end, unless the store's stream does that itself."""
+    right, wrong = InMemoryBlob(b"a", "application/x"), InMemoryBlob(b"b", "application/x")
+    blob = StoredBlob(right.descriptor, wrong.open)
+    with blob.open() as stream, pytest.raises(DigestMismatch):
+        list(verified_blocks(blob, stream))
+    trusted = replace(blob, is_verified=True)
+    with trusted.open() as stream:
+        assert b"".join(map(bytes, verified_blocks(trusted, stream))) == b"b"

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from brolga.errors import DigestMismatch, InvalidManifest
-from brolga.images import Image, ImageIndex, InMemoryBlob, StoredBlob
+from brolga.errors import InvalidManifest
+from brolga.images import Image, ImageIndex
 from brolga.spec.index import Index
 from brolga.spec.mediatypes import DOCKER_MANIFEST, DOCKER_SCHEMA_1_SIGNED
-from brolga.stores.store import NullStore, read_tree, verified_blocks
+from brolga.stores.store import NullStore, read_tree
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
@@ -108,14 +108,3 @@ def test_null_store_reads_and_keeps_nothing() -> None:
     store.push_manifest(IMAGE.manifest, "v1")
     assert not store.exists(CHILD)
     assert store.find("v1") is None
-
-
-def test_verified_blocks_raises_for_other_bytes() -> None:
-    """The digest is compared at the end, unless the store's stream does that itself."""
-    right, wrong = InMemoryBlob(b"a", "application/x"), InMemoryBlob(b"b", "application/x")
-    blob = StoredBlob(right.descriptor, wrong.open)
-    with blob.open() as stream, pytest.raises(DigestMismatch):
-        list(verified_blocks(blob, stream))
-    trusted = replace(blob, is_verified=True)
-    with trusted.open() as stream:
-        assert b"".join(map(bytes, verified_blocks(trusted, stream))) == b"b"

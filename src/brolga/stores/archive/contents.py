@@ -24,6 +24,7 @@ from brolga.errors import (
     excerpt,
 )
 from brolga.images import BlockStream
+from brolga.images.blobs import verify_blocks
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.index import select_best
@@ -31,7 +32,6 @@ from brolga.spec.json import MAX_SIZE
 from brolga.spec.mediatypes import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, detect_compression
 from brolga.spec.value import Value
 from brolga.stores.names import join_first, number_of
-from brolga.stores.store import verify_blocks
 from brolga.tar.entries import read_entries
 from brolga.tar.reader import is_header, printable_name
 

@@ -28,6 +28,8 @@ from brolga.stream.compression import BLOCK_SIZE, codec_for
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from brolga.spec.blob import Blob, BlockSource, Layer
     from brolga.stores.store import WriteStore
     from brolga.stream.sources import Source
@@ -151,12 +153,19 @@ class FileRange(Value):
         """Open the first `count` bytes again."""
         return _RangeBlocks(replace(self, size=count), block_size)
 
+    def open_range(self, start: int, stop: int) -> BlockStream:
+        """Open the bytes from `start` up to `stop` of the file."""
+        part = replace(self, start=self.start + start, size=min(stop, self.size) - start)
+        return BlockStream(part._read())  # noqa: SLF001 - it is of this class
+
+    def _read(self) -> Generator[memoryview, None, None]:
+        yield from iter(_RangeBlocks(self, BLOCK_SIZE).read, b"")
+
     def _stored(self, descriptor: Descriptor) -> StoredBlob:
         def open_verified() -> BlockStream:
-            reader = _RangeBlocks(self, BLOCK_SIZE)
-            return BlockStream(verify_data(descriptor.digest, iter(reader.read, b"")))
+            return BlockStream(verify_data(descriptor.digest, self._read()))
 
-        return StoredBlob(descriptor, open_verified, is_verified=True)
+        return StoredBlob(descriptor, open_verified, is_verified=True, open_range=self.open_range)
 
 
 class _RangeBlocks:

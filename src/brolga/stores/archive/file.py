@@ -14,6 +14,7 @@ from brolga.errors import CorruptBlob, InvalidManifest, SourceError
 from brolga.images import Image
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
+from brolga.spec.mediatypes import OCTET_STREAM
 from brolga.stores.archive.contents import Contents, blob_path, source_errors
 from brolga.stores.archive.entries import CompressionOptions, FileRange, OpenFile
 from brolga.stores.archive.formats import Images, check_not_compressed
@@ -87,13 +88,22 @@ class Archive(Images):
 
     def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
         """Open a blob. Its bytes are verified while they are read. Raises InvalidManifest."""
-        digest = blob if isinstance(blob, Digest) else blob.digest
+        if isinstance(blob, Digest):
+            blob = self.resolve_blob(blob)
+        return self._section(blob.digest).blob(blob).open()
+
+    def resolve_blob(self, digest: Digest) -> Descriptor:
+        """Return the descriptor of a blob. Raises InvalidManifest."""
+        return Descriptor(OCTET_STREAM, digest, self._section(digest).size)
+
+    def read_range(self, blob: Descriptor, start: int, stop: int) -> BlobStream:
+        """Open the bytes of a blob from `start` to `stop`. They are not verified."""
+        return self._section(blob.digest).open_range(start, stop)
+
+    def _section(self, digest: Digest) -> FileRange:
         if digest not in self._blobs:
             raise InvalidManifest(f"the archive has no file of the digest {digest}")
-        section = self._blobs[digest]
-        if isinstance(blob, Digest):
-            blob = Descriptor("application/octet-stream", digest, section.size)
-        return section.blob(blob).open()
+        return self._blobs[digest]
 
     def _read_headers(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):

@@ -19,6 +19,7 @@ from brolga.disk.files import atomic_file
 from brolga.disk.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_JSON, REF_NAME
 from brolga.errors import InvalidManifest, LayerError, NotComputed, SourceError
 from brolga.images import InMemoryBlob
+from brolga.images.blobs import verified_blocks
 from brolga.spec import mediatypes
 from brolga.spec.index import Index
 from brolga.spec.manifest import Manifest
@@ -26,7 +27,6 @@ from brolga.spec.reference import Reference
 from brolga.spec.value import replace
 from brolga.stores.archive.contents import blob_path
 from brolga.stores.archive.docker import MANIFEST, ManifestItem, encode_manifest_json
-from brolga.stores.store import verified_blocks
 from brolga.stream.sources import enlarge_pipe
 from brolga.stream.spool import open_spool
 from brolga.tar.writer import ARCHIVE_END, encode_file_header

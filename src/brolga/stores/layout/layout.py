@@ -19,10 +19,17 @@ from brolga.errors import (
     NotComputed,
 )
 from brolga.images import BlockStream, ImageIndex, InMemoryBlob
+from brolga.images.blobs import verified_blocks
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index, select_best
-from brolga.spec.mediatypes import INDEX_TYPES, MANIFEST_TYPES, NONDISTRIBUTABLE, OCI_INDEX
+from brolga.spec.mediatypes import (
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    NONDISTRIBUTABLE,
+    OCI_INDEX,
+    OCTET_STREAM,
+)
 from brolga.stores.layout import reading
 from brolga.stores.layout.files import Files
 from brolga.stores.layout.gc import (
@@ -35,7 +42,7 @@ from brolga.stores.layout.gc import (
 )
 from brolga.stores.layout.index import LayoutIndex, name_of
 from brolga.stores.names import digest_of
-from brolga.stores.store import offered_platforms, read_tree, stored_blob, verified_blocks
+from brolga.stores.store import offered_platforms, read_tree, stored_blob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -121,14 +128,22 @@ class Layout:
     def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
         """Open a blob. Its bytes are verified while they are read."""
         if isinstance(blob, Digest):
-            self._files.require()
-            size = self._files.blob_size(blob)
-            if size is None:
-                raise ImageNotFound(f"there is no blob {blob} in {self.path}")
-            blob = Descriptor("application/octet-stream", blob, size)
+            blob = self.resolve_blob(blob)
         if blob.data is not None:
             return InMemoryBlob(blob.data, blob.media_type).open()
         return BlockStream(reading.read_blob(self._files, blob))
+
+    def resolve_blob(self, digest: Digest) -> Descriptor:
+        """Return the descriptor of a blob. Raises ImageNotFound."""
+        self._files.require()
+        size = self._files.blob_size(digest)
+        if size is None:
+            raise ImageNotFound(f"there is no blob {digest} in {self.path}")
+        return Descriptor(OCTET_STREAM, digest, size)
+
+    def read_range(self, blob: Descriptor, start: int, stop: int) -> BlobStream:
+        """Open the bytes of a blob from `start` to `stop`. They are not verified."""
+        return BlockStream(reading.read_range(self._files, blob, start, stop))
 
     def tree(self, name: str = "", platform: Platform | None = None) -> Tree:
         """Return the image or index of a name, as `resolve` finds it. No blob is read yet."""

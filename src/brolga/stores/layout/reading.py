@@ -44,19 +44,43 @@ def verify_manifest(raw: bytes, digest: Digest, path: Path) -> None:
 
 def read_blob(files: Files, descriptor: Descriptor) -> Generator[bytes, None, None]:
     """Yield the bytes of a blob. Raises CorruptBlob, DigestMismatch."""
-    path = files.blob_path(descriptor.digest)
-    try:
-        file = files.tree.open(path)
-    except FileNotFoundError:
-        raise missing(f"blob {descriptor.digest}", files.path) from None
     state, size = hasher(descriptor.digest.algorithm), 0
-    try:
+    with _opened(files, descriptor.digest) as file:
         while size <= descriptor.size and (block := os.read(file, _BLOCK_SIZE)):
             state.update(block)
             size += len(block)
             yield block
+    _check_size(files, descriptor, size)
+    # A blob of the right size is not written again, because a push does not read it.
+    hint = f"delete {files.blob_path(descriptor.digest)} and {DAMAGED}"
+    _check_digest(Digest.from_hasher(state), descriptor.digest, files.path, hint)
+
+
+def read_range(
+    files: Files, descriptor: Descriptor, start: int, stop: int
+) -> Generator[bytes, None, None]:
+    """Yield a blob's bytes from `start` up to `stop`, not verified. Raises CorruptBlob."""
+    with _opened(files, descriptor.digest) as file:
+        _check_size(files, descriptor, os.fstat(file).st_size)
+        while start < stop and (block := os.pread(file, min(_BLOCK_SIZE, stop - start), start)):
+            start += len(block)
+            yield block
+
+
+@contextmanager
+def _opened(files: Files, digest: Digest) -> Iterator[int]:
+    """Open the file of a blob. Raises CorruptBlob if it is missing."""
+    try:
+        file = files.tree.open(files.blob_path(digest))
+    except FileNotFoundError:
+        raise missing(f"blob {digest}", files.path) from None
+    try:
+        yield file
     finally:
         os.close(file)
+
+
+def _check_size(files: Files, descriptor: Descriptor, size: int) -> None:
     if size != descriptor.size:
         actual = "more" if size > descriptor.size else f"{size} bytes"
         raise CorruptBlob(
@@ -65,9 +89,6 @@ def read_blob(files: Files, descriptor: Descriptor) -> Generator[bytes, None, No
             side="local",
             hint=DAMAGED,
         )
-    # A blob of the right size is not written again, because a push does not read it.
-    hint = f"delete {path} and {DAMAGED}"
-    _check_digest(Digest.from_hasher(state), descriptor.digest, files.path, hint)
 
 
 def missing(subject: str, path: Path) -> CorruptBlob:
