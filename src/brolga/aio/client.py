@@ -174,6 +174,7 @@ class AsyncClient(_Facade[Client]):
     config = _request(Client.config)
     head = _request(Client.head)
     blob = _stream(Client.blob)
+    pull_blob = _request(Client.pull_blob)
     pull_stream = _stream(Client.pull_stream)
     tags = _request(Client.tags)
     iter_tags = _iterate(Client.iter_tags, _NAMES_AHEAD)

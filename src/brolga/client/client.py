@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from brolga import images, protocol, stores
 from brolga.client.opener import StoreOpener
 from brolga.client.registries import Registries, TransportOptions, UploadOptions
-from brolga.errors import InvalidManifest, InvalidReference
+from brolga.errors import InvalidManifest
 from brolga.spec.mediatypes import UNKNOWN_ARTIFACT
 from brolga.spec.reference import Reference, Repository
 from brolga.spec.value import as_dict
@@ -16,6 +16,7 @@ from brolga.stores import location
 from brolga.transport import Transport
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
     from typing import Self
 
@@ -122,7 +123,7 @@ class Client:
     ) -> Image:
         """Return an image; of an index, the one for `platform`, by default linux/amd64."""
         tree = self.get(place, compress_layers=compress_layers, platform=platform)
-        return _image_of(tree, platform)
+        return images.image_of(tree, platform)
 
     def index(self, place: ImageRef | str) -> ImageIndex:
         """Return an index. Raises InvalidManifest if it is an image."""
@@ -147,7 +148,7 @@ class Client:
         place = location.parse_image_ref(place)
         store = self._stores.open_manifests(place, compress_layers=False)
         tree = store.tree(place.identifier, platform)
-        with _image_of(tree, platform).config_blob.open() as stream:
+        with images.image_of(tree, platform).config_blob.open() as stream:
             return b"".join(stream)
 
     def head(self, place: ImageRef | str) -> Descriptor:
@@ -158,7 +159,19 @@ class Client:
     def blob(self, place: ImageRef | str) -> BlobStream:
         """Open the blob of a digest. A wrong byte is an error at the end of the read."""
         place = location.parse_image_ref(place)
-        return self._stores.open(place, "blob").fetch_blob(_blob_digest(place))
+        return self._stores.open(place, "blob").fetch_blob(location.blob_digest(place))
+
+    def pull_blob(self, place: ImageRef | str, path: str | os.PathLike[str]) -> None:
+        """Write the blob of a digest to a file, which appears when it is complete and verified.
+
+        If this fails or is killed, the same call goes on with the bytes that are there by then, in
+        a partial file beside it.
+        """
+        from brolga.stores.fetching import fetch_file
+
+        place = location.parse_image_ref(place)
+        store, digest = self._stores.open(place, "blob"), location.blob_digest(place)
+        fetch_file(path, store, digest, partial(self._stores.on_warning, str(path)))
 
     def pull_stream(
         self, place: ImageRef | str, *, raw: bool = False, limits: Limits | None = None
@@ -311,7 +324,7 @@ class Client:
         `tags` are as in `push`.
         """
         return self.copy(
-            source, target, tags=tags, change=lambda tree: change(_image_of(tree, platform))
+            source, target, tags=tags, change=lambda tree: change(images.image_of(tree, platform))
         )
 
     def copy_all(  # noqa: PLR0913 - as `copy`, and which tags
@@ -357,7 +370,7 @@ class Client:
         """Delete the blob of a digest in a registry."""
         if isinstance(reference, str):
             reference = Reference.parse(reference)
-        digest = _blob_digest(reference)
+        digest = location.blob_digest(reference)
         self.registries.open(reference.repository, "pull,push,delete").delete_blob(digest)
 
     def _copier(
@@ -383,18 +396,3 @@ class Client:
         return stores.Copier(
             store, open_target, self._uploads.jobs, platform, listing, verify_existing
         )
-
-
-def _blob_digest(place: ImageRef) -> Digest:
-    if place.digest is None:
-        raise InvalidReference(
-            "a blob is named by its digest: REPO@sha256:... or oci:DIR@sha256:..."
-        )
-    return place.digest
-
-
-def _image_of(tree: Tree, platform: Platform | None) -> Image:
-    """Return an image, or the one of an index for `platform`. Raises PlatformNotFound."""
-    from brolga.spec.platform import DEFAULT_PLATFORM
-
-    return tree.image(platform or DEFAULT_PLATFORM) if isinstance(tree, images.ImageIndex) else tree

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from brolga.images.blobs import BlockStream, InMemoryBlob, StoredBlob
     from brolga.images.described import StreamBlob, TitledBlob
     from brolga.images.image import Image, creation_time
-    from brolga.images.index import ImageIndex, Tree
+    from brolga.images.index import ImageIndex, Tree, choose, image_of
 else:
     __getattr__ = lazy_names(
         __name__,
@@ -20,7 +20,7 @@ else:
             "brolga.images.blobs": "BlockStream InMemoryBlob StoredBlob",
             "brolga.images.described": "StreamBlob TitledBlob",
             "brolga.images.image": "Image creation_time",
-            "brolga.images.index": "ImageIndex Tree",
+            "brolga.images.index": "ImageIndex Tree choose image_of",
         },
     )
 
@@ -34,5 +34,7 @@ __all__ = [
     "StreamBlob",
     "TitledBlob",
     "Tree",
+    "choose",
     "creation_time",
+    "image_of",
 ]

@@ -209,6 +209,13 @@ def check_digest(place: ImageRef | Repository, tree: Tree) -> None:
         )
 
 
+def blob_digest(place: ImageRef) -> Digest:
+    """Return the digest that names a blob. Raises InvalidReference if there is none."""
+    if place.digest is None:
+        raise _wrong("a blob is named by its digest: REPO@sha256:... or oci:DIR@sha256:...", "")
+    return place.digest
+
+
 def registry_of(place: ImageRef | Repository) -> str:
     """Return the registry that a place is in; "" if it is on this machine."""
     home = home_of(place)

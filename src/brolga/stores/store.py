@@ -124,7 +124,7 @@ class ChecksTags(Protocol):
 class Resumes(Protocol):
     """A source that can go on with a blob whose first bytes were read before."""
 
-    def fetch_rest(self, blob: Descriptor, prefix: Prefix) -> BlobStream:
+    def fetch_rest(self, blob: Descriptor | Digest, prefix: Prefix) -> BlobStream:
         """Open the bytes of a blob after a prefix. They are verified together with it."""
 
 
@@ -234,9 +234,11 @@ def complete_manifest(tree: Tree) -> Manifest | Index:
     return tree.manifest
 
 
-def verify_blocks(digest: Digest, blocks: Iterable[Block]) -> Generator[bytes, None, None]:
-    """Yield blocks. Raises DigestMismatch at the end if they have another digest."""
-    verifier = digest.verifier()
+def verify_blocks(
+    digest: Digest, blocks: Iterable[Block], prefix: Prefix | None = None
+) -> Generator[bytes, None, None]:
+    """Yield blocks. Raises DigestMismatch at the end if `prefix` and they have another digest."""
+    verifier = digest.verifier(prefix.state if prefix else None)
     for block in blocks:
         verifier.update(block)
         yield cast("bytes", block)  # a BlockStream accepts any buffer

@@ -104,7 +104,7 @@ def test_pull_reads_local_places(brolga: Brolga, tmp_path: Path) -> None:
         (["--json", "127.0.0.1:1/x", "-"], "--json: stdout is for the archive, and nothing else"),
         (["127.0.0.1:1/x"], "give both REF and PATH; 127.0.0.1:1/x is only one of them; see"),
         ([], "Missing argument 'PATH'; see"),
-        (["127.0.0.1:1/x", "/"], "/ is a directory, not a file"),
+        (["--format", "tarball", "127.0.0.1:1/x", "/"], "/ is a directory, not a file"),
         (["127.0.0.1:1/x", "/no/a.tar"], "/no/a.tar: directory /no does not exist; see"),
         (["127.0.0.1:1/x", "oci-archive:/"], "/ is a directory, not a file"),
     ],

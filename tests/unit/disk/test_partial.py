@@ -80,7 +80,6 @@ def test_partial_file_is_locked(opened: Open, partial: Path) -> None:
 
 def test_partial_file_that_is_empty_is_deleted(opened: Open, partial: Path) -> None:
     """Also after an error."""
-
     with pytest.raises(KeyError), opened():
         assert partial.exists()
         raise KeyError
@@ -249,7 +248,7 @@ def test_partial_file_errors_get_the_name_that_is_wanted(
 
     partial.parent.parent.mkdir()
     partial.parent.write_bytes(b"")
-    opened = open_partial(Directory(tmp_path / "tree"), partial, target, list, errors)
+    opened = open_partial(Directory(tmp_path / "tree"), partial, target, lambda: None, errors)
     with pytest.raises(KeyError, match=str(errno.ENOTDIR)), opened:
         pytest.fail("it was opened")
 

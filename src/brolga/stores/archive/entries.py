@@ -28,7 +28,7 @@ from brolga.stream.compression import BLOCK_SIZE, codec_for
 from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
-    from brolga.spec.blob import Blob, BlockSource, Layer
+    from brolga.spec.blob import Blob, BlockSource, Layer, Prefix
     from brolga.stores.store import WriteStore
     from brolga.stream.sources import Source
 
@@ -152,11 +152,13 @@ class FileRange(Value):
         return _RangeBlocks(replace(self, size=count), block_size)
 
     def _stored(self, descriptor: Descriptor) -> StoredBlob:
-        def open_verified() -> BlockStream:
-            reader = _RangeBlocks(self, BLOCK_SIZE)
-            return BlockStream(verify_data(descriptor.digest, iter(reader.read, b"")))
+        def open_verified(prefix: Prefix | None = None) -> BlockStream:
+            known = prefix.size if prefix else 0
+            rest = replace(self, start=self.start + known, size=self.size - known)
+            reader = _RangeBlocks(rest, BLOCK_SIZE)
+            return BlockStream(verify_data(descriptor.digest, iter(reader.read, b""), prefix))
 
-        return StoredBlob(descriptor, open_verified, is_verified=True)
+        return StoredBlob(descriptor, open_verified, open_rest=open_verified, is_verified=True)
 
 
 class _RangeBlocks:

@@ -18,11 +18,11 @@ from brolga.errors import (
     InvalidManifest,
     NotComputed,
 )
-from brolga.images import BlockStream, ImageIndex, InMemoryBlob
+from brolga.images import BlockStream, ImageIndex, InMemoryBlob, StoredBlob
 from brolga.spec.descriptor import Descriptor
-from brolga.spec.digest import Digest
 from brolga.spec.index import Index, select_best
 from brolga.spec.mediatypes import INDEX_TYPES, MANIFEST_TYPES, NONDISTRIBUTABLE, OCI_INDEX
+from brolga.stores.fetching import fetch_into, waits
 from brolga.stores.layout import reading
 from brolga.stores.layout.files import Files
 from brolga.stores.layout.gc import (
@@ -35,14 +35,15 @@ from brolga.stores.layout.gc import (
 )
 from brolga.stores.layout.index import LayoutIndex, name_of
 from brolga.stores.names import digest_of
-from brolga.stores.store import offered_platforms, read_tree, stored_blob, verified_blocks
+from brolga.stores.store import offered_platforms, read_tree, stored_blob, verify_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Self
 
     from brolga.images import Tree
-    from brolga.spec.blob import Blob, BlobStream
+    from brolga.spec.blob import Blob, BlobStream, Prefix
+    from brolga.spec.digest import Digest
     from brolga.spec.manifest import Manifest
     from brolga.spec.platform import Platform
 
@@ -120,15 +121,14 @@ class Layout:
 
     def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
         """Open a blob. Its bytes are verified while they are read."""
-        if isinstance(blob, Digest):
-            self._files.require()
-            size = self._files.blob_size(blob)
-            if size is None:
-                raise ImageNotFound(f"there is no blob {blob} in {self.path}")
-            blob = Descriptor("application/octet-stream", blob, size)
+        blob = self._describe(blob)
         if blob.data is not None:
             return InMemoryBlob(blob.data, blob.media_type).open()
         return BlockStream(reading.read_blob(self._files, blob))
+
+    def fetch_rest(self, blob: Descriptor | Digest, prefix: Prefix) -> BlobStream:
+        """Open the bytes of a blob after a prefix. They are verified together with it."""
+        return BlockStream(reading.read_blob(self._files, self._describe(blob), prefix))
 
     def tree(self, name: str = "", platform: Platform | None = None) -> Tree:
         """Return the image or index of a name, as `resolve` finds it. No blob is read yet."""
@@ -167,27 +167,49 @@ class Layout:
             yield self
 
     def push(self, blob: Blob) -> Descriptor:
-        """Take a blob; return its descriptor. If reading its bytes fails, nothing is left."""
+        """Take a blob; return its descriptor.
+
+        If reading the bytes of a stream fails, nothing is left. Those of a stored blob stay, and
+        the next push of it goes on with them, unless they are wrong.
+        """
         with self.writing():
             try:
                 known = blob.descriptor
             except NotComputed:
-                known = None
-            if known is not None and self._has(known):
-                self._files.touch_blob(known.digest)
-                return known
-            with blob.open() as stream, self._files.temporary_file() as file:
-                # The digest of a stream is computed from the bytes that are written.
-                for block in verified_blocks(blob, stream) if known else stream:
-                    file.write(block)
-                descriptor = blob.descriptor
-                if file.size != descriptor.size:
-                    raise CorruptBlob(
-                        f"blob {descriptor.digest} has {file.size} bytes, but its descriptor "
-                        f"says {descriptor.size}"
-                    )
-                file.move(self._files.blob_path(descriptor.digest))
-            return descriptor
+                return self._take_stream(blob)
+            if not self._has(known):
+                if isinstance(blob, StoredBlob) and blob.is_verified:
+                    self._fetch(blob)
+                else:
+                    self._take_stream(blob, known.digest)
+            self._files.touch_blob(known.digest)
+            return known
+
+    def _take_stream(self, blob: Blob, known: Digest | None = None) -> Descriptor:
+        with blob.open() as stream, self._files.temporary_file() as file:
+            # The digest of a stream is computed from the bytes that are written.
+            for block in verify_blocks(known, stream) if known else stream:
+                file.write(block)
+            descriptor = blob.descriptor
+            if file.size != descriptor.size:
+                raise CorruptBlob(
+                    f"blob {descriptor.digest} has {file.size} bytes, but its descriptor "
+                    f"says {descriptor.size}"
+                )
+            file.move(self._files.blob_path(descriptor.digest))
+        return descriptor
+
+    def _fetch(self, blob: StoredBlob) -> None:
+        """Fetch a blob, or wait for another thread or process that does."""
+        known, wait = blob.descriptor, waits(partial(self._warn, self.path.name))
+        with self._files.partial_blob(known.digest, wait) as file:
+            if file is None:
+                return
+            if self._has(known):  # another one has completed it before the file was opened
+                file.delete()
+                return
+            fetch_into(file, known.digest, known.size, blob.open, blob.open_rest)
+            file.move(self._files.blob_path(known.digest))
 
     def exists(self, descriptor: Descriptor, tag: str = "") -> bool:
         """Return whether a manifest is listed (as `tag`), and all that it refers to is there."""
@@ -287,6 +309,15 @@ class Layout:
         return GCResult(len(garbage), size, too_recent, scratch, unread)
 
     # --- Inside
+
+    def _describe(self, blob: Descriptor | Digest) -> Descriptor:
+        if isinstance(blob, Descriptor):
+            return blob
+        self._files.require()
+        size = self._files.blob_size(blob)
+        if size is None:
+            raise ImageNotFound(f"there is no blob {blob} in {self.path}")
+        return Descriptor("application/octet-stream", blob, size)
 
     def _load(self, entry: Descriptor) -> Tree:
         return read_tree(self, str(entry.digest))
