@@ -80,7 +80,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     """
     if not refs:
         raise click.UsageError(f"give both REF and PATH; {path} is only one of them")
-    target = parse_local_ref(path) or LocalRef(_kind(path, format_), path)
+    target = parse_local_ref(path) or _unprefixed(path, format_)
     if keeps_layers(target):
         if choice.all_platforms:
             raise click.UsageError(
@@ -107,16 +107,17 @@ def command(  # noqa: PLR0913 - the flags of the verb
             print_ref(ref, done="pulled", as_json=False)
 
 
-def _kind(path: str, format_: str | None) -> Kind:
+def _unprefixed(path: str, format_: str | None) -> LocalRef:
     """Return what PATH becomes, by --format or by its form. Raises UsageError."""
     if format_ is None:
-        is_directory = path.endswith("/") or os.path.isdir(path)  # noqa: PTH112 - as elsewhere
-        return "oci" if is_directory else "docker-archive"
+        is_directory = path.endswith("/") or os.path.isdir(path)  # noqa: PTH112 - Path's may raise
+        format_ = "oci" if is_directory else "tarball"
     if format_ not in _KINDS:
         raise click.UsageError(
             f"--format {format_} is not supported: docker load reads `tarball` since version 1.10"
         )
-    return _KINDS[format_]
+    kind = _KINDS[format_]
+    return LocalRef(kind, path.rstrip("/") or path if kind == "oci" else path)
 
 
 def _read_trees(
