@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from functools import partial
@@ -199,6 +200,21 @@ def test_fetch_file_names_the_file_in_errors(tmp_path: Path) -> None:
         tmp_path.chmod(0o500)
         with pytest.raises(PermissionError, match="/file'"):
             fetch(Source(), tmp_path / "file")
+
+
+def test_fetch_file_to_a_full_disk_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the partial file, which the user has not named."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        fetch(Source(), tmp_path / "file")
+    assert caught.value.filename == str(tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_fetch_file_with_the_longest_name(tmp_path: Path) -> None:
