@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from tests.raw_server import serve_script
 
-from brolga.client import Client, ReadOptions, UploadOptions
+from brolga.client import Client, UploadOptions
 from brolga.protocol import Retry
 from brolga.spec.digest import Digest
+from brolga.stores.read_budget import ReadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,8 +1,9 @@
 """A writer of image layouts that is killed at every point; tests look at what it leaves.
 
 Run as a program, it makes one layout for each point: `DIR/0001`, `DIR/0002`, … Each has an image
-`v1` at first. A child process pushes an index of new images as `v1` and `v2`, and is killed
-(SIGKILL) before one of its steps. The child of the last layout comes to its end.
+`v1` at first. A child process pushes an index of new images as `v1` and `v2`, copies the image of
+the layout `DIR/source` as `copied`, and is killed (SIGKILL) before one of its steps. The child of
+the last layout comes to its end.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from brolga.stream.layer import StreamLayer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["contents", "killed_layouts"]
+__all__ = ["contents", "copy_source", "killed_layouts"]
 
 # The audit events that change the disk, or that come right before an operation that does.
 _STEPS = frozenset({"open", "os.rename", "os.mkdir", "os.remove", "os.utime", "fcntl.flock"})
@@ -49,6 +50,11 @@ def contents(layout: Path) -> tuple[bytes, frozenset[tuple[str, int]]]:
     return (layout / "index.json").read_bytes(), blobs
 
 
+def copy_source(path: Path) -> None:
+    """Copy the image of `source`, which lies beside a layout, into that layout."""
+    push(Layout(path), Layout(path.parent / "source").tree(), "copied", jobs=1)
+
+
 def _layer(text: str) -> StreamLayer:
     return StreamLayer([tar(entry(text, text.encode()))], threads=1)
 
@@ -64,6 +70,7 @@ def _write(path: Path) -> None:
         push(layout, index, "v1")
         push(layout, index, "v2")
         layout.delete("v2")
+    copy_source(path)
 
 
 def _write_in_child(path: Path, before_step: Callable[[int], None]) -> int:
@@ -117,6 +124,7 @@ def _steps_of_change(path: Path, log: Path) -> list[int]:
 def _main(directory: Path) -> None:
     first = directory / "first"
     push(Layout(first), Image.empty().append(_layer("first")), "v1")
+    push(Layout(directory / "source"), Image.empty().append(_layer("a"), _layer("b")), "v1")
     shutil.copytree(first, directory / "counted")
     steps = _steps_of_change(directory / "counted", directory / "log")
     # The last step does not come: that child ends by itself.

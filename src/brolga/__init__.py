@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from brolga.auth import Keychain, default_keychain
     from brolga.client import (
         Client,
-        ReadOptions,
         TransportOptions,
         UploadOptions,
         image,
@@ -78,6 +77,7 @@ if TYPE_CHECKING:
     from brolga.spec.reference import Reference, Repository
     from brolga.stores.layout import Layout
     from brolga.stores.location import ImageRef, LocalRef, parse_image_ref
+    from brolga.stores.read_budget import ReadOptions
     from brolga.stream.command import Command
     from brolga.stream.decompression import Limits
     from brolga.stream.layer import LayerStream, StreamLayer
@@ -88,8 +88,7 @@ else:
             "brolga.aio": "AsyncClient",
             "brolga.auth": "Keychain default_keychain",
             "brolga.client": (
-                "Client ReadOptions TransportOptions UploadOptions image push push_layer "
-                "push_stream"
+                "Client TransportOptions UploadOptions image push push_layer push_stream"
             ),
             "brolga.errors": (
                 "BrolgaError CorruptBlob CredentialsError Denied DigestMismatch "
@@ -115,6 +114,7 @@ else:
             "brolga.spec.reference": "Reference Repository",
             "brolga.stores.layout": "Layout",
             "brolga.stores.location": "ImageRef LocalRef parse_image_ref",
+            "brolga.stores.read_budget": "ReadOptions",
             "brolga.stream.command": "Command",
             "brolga.stream.decompression": "Limits",
             "brolga.stream.layer": "LayerStream StreamLayer",

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.images import assert_valid, image_of, push_index
-from tests.killed_writer import contents, killed_layouts
+from tests.killed_writer import contents, copy_source, killed_layouts
 from tests.processes import BROLGA, PATIENCE_S, brolga
 from tests.tars import tar
 
@@ -321,21 +322,38 @@ def test_layout_keeps_all_images_of_concurrent_writers_registry_and_gc(tmp_path:
         assert_valid(layout.whole())
 
 
-def test_layout_is_valid_after_sigkill_of_a_writer(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Return the layouts that writers left that were killed before any step."""
+    return killed_layouts(tmp_path_factory.mktemp("killed"))
+
+
+def test_layout_is_valid_after_sigkill_of_a_writer(killed: list[Path], tmp_path: Path) -> None:
     """Before any step: `v1` names the old or the new image, and all of it is there."""
-    paths = killed_layouts(tmp_path)
-    assert len(paths) > 30
-    assert len(set(map(contents, paths))) > 10
+    assert len(killed) > 30
+    assert len(set(map(contents, killed))) > 10
     kinds = set()
-    for path in paths:
-        layout = Layout(path)
+    for path in killed:
+        layout = Layout(shutil.copytree(path, tmp_path / path.name))
         assert_valid(layout.whole())
         kinds.add(type(layout.tree("v1")))
         layout.gc(older_than_s=0)
         assert_valid(layout.whole())
         assert list(layout.path.glob(".uploads/*")) == []
     assert kinds == {Image, ImageIndex}
-    assert Layout(paths[-1]).tags() == ("v1",)
+    assert Layout(killed[-1]).tags() == ("v1", "copied")
+
+
+def test_copy_goes_on_after_sigkill_of_a_writer(killed: list[Path], tmp_path: Path) -> None:
+    """Before any step: the next copy is whole, and leaves nothing partial."""
+    assert sum(any(path.glob(".uploads/partial.*")) for path in killed) > 3
+    shutil.copytree(killed[0].with_name("source"), tmp_path / "source")
+    for path in killed:
+        layout = Layout(shutil.copytree(path, tmp_path / path.name))
+        copy_source(layout.path)
+        assert_valid(layout.tree("copied"))
+        assert_valid(layout.whole())
+        assert list(layout.path.glob(".uploads/partial.*")) == []
 
 
 def test_head_of_a_blob_protects_it_from_gc(tmp_path: Path) -> None:

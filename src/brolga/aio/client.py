@@ -191,6 +191,7 @@ class AsyncClient(_Facade[Client]):
     head = _request(Client.head)
     blob = _stream(Client.blob)
     open_blob = _file(Client.open_blob)
+    pull_blob = _request(Client.pull_blob)
     pull_stream = _stream(Client.pull_stream)
     tags = _request(Client.tags)
     iter_tags = _iterate(Client.iter_tags, _NAMES_AHEAD)

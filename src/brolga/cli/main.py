@@ -43,7 +43,7 @@ _VERBS: Final[dict[str, _Entry]] = {
     "digest": _Entry("Inspection", "Print the digest of an image or index."),
     "manifest": _Entry("Inspection", "Print a manifest or index."),
     "config": _Entry("Inspection", "Print an image's config."),
-    "blob": _Entry("Inspection", "Print a blob."),
+    "blob": _Entry("Inspection", "Print a blob, or write it to a file."),
     "ls": _Entry("Inspection", "List the tags of a repository."),
     "catalog": _Entry("Inspection", "List the repositories of a registry."),
     "referrers": _Entry("Inspection", "List what refers to an image or index."),
@@ -136,14 +136,19 @@ def main() -> None:
         from brolga.cli.errors import report
 
         sys.exit(report(error, traceback=context is not None and verbosity(context) >= _TRACEBACK))
-    except KeyboardInterrupt:
-        eprint("brolga: interrupted")
+    except KeyboardInterrupt as interrupt:
+        eprint(f"brolga: interrupted{_notes(interrupt)}")
         sys.exit(128 + signal.SIGINT)
     except _Stopped as stopped:
-        eprint(f"brolga: stopped by {stopped}")
+        eprint(f"brolga: stopped by {stopped}{_notes(stopped)}")
         raise
     finally:
         flush_streams()
+
+
+def _notes(error: BaseException) -> str:
+    """Return what follows an error on its line: what was kept, for example."""
+    return "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
 
 
 class _Stopped(SystemExit):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Container
 from functools import partial, wraps
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -21,6 +21,9 @@ from brolga.cli.params import (
 )
 from brolga.spec.value import Value, field_names
 from brolga.stores import DEFAULT_JOBS
+
+if TYPE_CHECKING:
+    from brolga.spec.platform import Platform
 
 Function = Callable[..., Any]
 
@@ -73,6 +76,29 @@ class UploadFlags(Value, kw_only=True):
     upload_style: UploadStyle | None
     retries: int
     retry_time: float
+
+
+class PlatformChoice(Value, kw_only=True):
+    """The flags that choose among the images of an index. Raises UsageError for a contradiction."""
+
+    platforms: tuple[Platform | None, ...]
+    all_platforms: bool
+
+    def __post_init__(self) -> None:
+        """Check the combination."""
+        if self.all_platforms and any(self.platforms):
+            raise click.UsageError("--platform and --all-platforms contradict one another")
+
+    @property
+    def chosen(self) -> tuple[Platform, ...]:
+        """The platforms to choose; all if there are none."""
+        return () if None in self.platforms else tuple(filter(None, self.platforms))
+
+    def only(self, reason: str) -> Platform | None:
+        """Return the one platform, or None. Raises UsageError with the `reason` for several."""
+        if len(self.chosen) > 1:
+            raise click.UsageError(f"{reason}: give one --platform")
+        return self.chosen[0] if self.chosen else None
 
 
 def _group(name: str, cls: type[Value], *options: Function, own: Container[str] = ()) -> Function:
@@ -253,12 +279,33 @@ recheck = click.option(
     is_flag=True,
     help="Check each blob even if the manifest exists: repairs a repository that has lost some.",
 )
+output = click.option(
+    "-o", "--output", metavar="FILE", default="-", help="Where to write it; default: stdout, -."
+)
 json_output = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 platform = click.option(
     "--platform",
     type=Parsed(parse_platform_choice),
     metavar="OS/ARCH[/VARIANT]",
     help="The image to choose if there is an index of several.",
+)
+platforms = _group(
+    "choice",
+    PlatformChoice,
+    click.option(
+        "--platform",
+        "platforms",
+        type=Parsed(parse_platform_choice),
+        multiple=True,
+        metavar="OS/ARCH[/VARIANT]",
+        help="The image to choose if there is an index of several; repeatable: then the result is "
+        "an index of those images, with a digest of its own.",
+    ),
+    click.option(
+        "--all-platforms",
+        is_flag=True,
+        help="All of an index; the default, except for a docker archive.",
+    ),
 )
 strict = click.option(
     "--strict",

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from brolga.client.client import Client
     from brolga.client.functions import image, push, push_layer, push_stream
     from brolga.client.registries import TransportOptions, UploadOptions
-    from brolga.stores.read_budget import ReadOptions
 else:
     __getattr__ = lazy_names(
         __name__,
@@ -18,13 +17,11 @@ else:
             "brolga.client.client": "Client",
             "brolga.client.functions": "image push push_layer push_stream",
             "brolga.client.registries": "TransportOptions UploadOptions",
-            "brolga.stores.read_budget": "ReadOptions",
         },
     )
 
 __all__ = [
     "Client",
-    "ReadOptions",
     "TransportOptions",
     "UploadOptions",
     "image",

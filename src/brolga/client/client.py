@@ -16,6 +16,7 @@ from brolga.stores import location
 from brolga.transport import Transport
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
     from typing import Self
 
@@ -126,7 +127,7 @@ class Client:
     ) -> Image:
         """Return an image; of an index, the one for `platform`, by default linux/amd64."""
         tree = self.get(place, compress_layers=compress_layers, platform=platform)
-        return _image_of(tree, platform)
+        return images.image_of(tree, platform)
 
     def index(self, place: ImageRef | str) -> ImageIndex:
         """Return an index. Raises InvalidManifest if it is an image."""
@@ -151,7 +152,7 @@ class Client:
         place = location.parse_image_ref(place)
         store = self._stores.open_manifests(place, compress_layers=False)
         tree = store.tree(place.identifier, platform)
-        with _image_of(tree, platform).config_blob.open() as stream:
+        with images.image_of(tree, platform).config_blob.open() as stream:
             return b"".join(stream)
 
     def head(self, place: ImageRef | str) -> Descriptor:
@@ -167,8 +168,8 @@ class Client:
         The last bytes come after the digest was verified: a wrong byte is an error before them.
         """
         place = location.parse_image_ref(place)
-        blob = descriptor or location.blob_digest(place)
-        return self._stores.open(place, "blob").fetch_blob(blob)
+        store = self._stores.open(place, "blob")
+        return store.fetch_blob(descriptor or location.blob_digest(place))
 
     def open_blob(
         self,
@@ -190,6 +191,18 @@ class Client:
         store = self._stores.open(place, "blob")
         descriptor = descriptor or store.resolve_blob(location.blob_digest(place))
         return stored_blob(store, descriptor).open_seekable(verify=verify, options=options)
+
+    def pull_blob(self, place: ImageRef | str, path: str | os.PathLike[str]) -> None:
+        """Write the blob of a digest to a file, which appears when it is complete and verified.
+
+        If this fails or is killed, the same call goes on with the bytes that are there by then, in
+        a partial file beside it.
+        """
+        from brolga.stores.fetching import fetch_file
+
+        place = location.parse_image_ref(place)
+        store, digest = self._stores.open(place, "blob"), location.blob_digest(place)
+        fetch_file(path, store, digest, partial(self._stores.on_warning, str(path)))
 
     def pull_stream(
         self, place: ImageRef | str, *, raw: bool = False, limits: Limits | None = None
@@ -342,7 +355,7 @@ class Client:
         `tags` are as in `push`.
         """
         return self.copy(
-            source, target, tags=tags, change=lambda tree: change(_image_of(tree, platform))
+            source, target, tags=tags, change=lambda tree: change(images.image_of(tree, platform))
         )
 
     def copy_all(  # noqa: PLR0913 - as `copy`, and which tags
@@ -414,10 +427,3 @@ class Client:
         return stores.Copier(
             store, open_target, self._uploads.jobs, platform, listing, verify_existing
         )
-
-
-def _image_of(tree: Tree, platform: Platform | None) -> Image:
-    """Return an image, or the one of an index for `platform`. Raises PlatformNotFound."""
-    from brolga.spec.platform import DEFAULT_PLATFORM
-
-    return tree.image(platform or DEFAULT_PLATFORM) if isinstance(tree, images.ImageIndex) else tree

@@ -140,12 +140,12 @@ class Directory:
         """Open a regular file for reading, as a file object."""
         return os.fdopen(self.open(path), "rb")
 
-    def create(self, path: Path) -> int:
+    def create(self, path: Path, flags: int = os.O_WRONLY) -> int:
         """Create a file for writing, and its missing directories; return its descriptor."""
 
         def create() -> int:
             self.make(path.parent)
-            return self.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            return self.open(path, flags | os.O_CREAT | os.O_EXCL)
 
         return _retry(create)
 

@@ -3,7 +3,7 @@
     <path>/oci-layout                      written last: the layout exists when it does
     <path>/index.json                      changed under an exclusive lock on <path>
     <path>/blobs/<algorithm>/<encoded>
-    <path>/.uploads/                       temporary files; writers share a lock on this directory
+    <path>/.uploads/                       files in progress; writers share a lock on this directory
     <path>/.index/                         the registry's database
 
 A temporary file is moved to its path when it is complete. So a reader, even after a `kill -9`,
@@ -19,17 +19,15 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from brolga.disk.directory import Directory, UnsafePath
-from brolga.disk.files import write_all
+from brolga.disk.partial import PartialFile, open_partial
 from brolga.spec.json import MAX_SIZE
 from brolga.spec.mediatypes import OCI_INDEX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
-    from typing import Self
 
-    from brolga.spec.blob import Block
     from brolga.spec.digest import Digest
 
 
@@ -43,8 +41,9 @@ BLOBS: Final = "blobs"
 UPLOADS: Final = ".uploads"
 DATABASE: Final = ".index"
 LAYOUT_NAMES: Final = frozenset({LAYOUT_FILE, INDEX_FILE, BLOBS, UPLOADS, DATABASE})
-# No upload session of the registry has such a name.
+# No upload session of the registry has such names.
 TEMPORARY_PREFIX: Final = "blob."
+PARTIAL_PREFIX: Final = "partial."
 # The annotations that name an entry of index.json. Docker and containerd write both: then the first
 # has the tag alone, and the second the whole name.
 REF_NAME: Final = "org.opencontainers.image.ref.name"
@@ -132,6 +131,16 @@ class LayoutDirectory:
         """Create a file in `.uploads`. The caller holds one of the two locks."""
         return TemporaryFile(self)
 
+    def partial_blob(
+        self, digest: Digest, wait: Callable[[], None]
+    ) -> AbstractContextManager[PartialFile | None]:
+        """Open the partial file of a blob, as `open_partial`. The caller holds `lock_uploads`.
+
+        A pull that is run again goes on with it, so `gc` keeps it as long as an upload session.
+        """
+        path = self.uploads / f"{PARTIAL_PREFIX}{digest.algorithm}-{digest.encoded}"
+        return open_partial(self.tree, path, self.blob_path(digest), wait, self.write_errors)
+
     def scan_blobs(self) -> Iterator[tuple[Path, os.stat_result]]:
         """Yield the path and status of each entry below `blobs`."""
         for algorithm in list(self.tree.scan(self.blobs)):
@@ -148,42 +157,20 @@ class LayoutDirectory:
                 yield directory / entry.name, entry.stat(follow_symlinks=False)
 
 
-class TemporaryFile:
-    """A new file, open for writing and locked, which is deleted unless it is moved.
-
-    Use it in a `with` statement. `size` counts the bytes that were written.
-    """
+class TemporaryFile(PartialFile):
+    """A new file, open for writing and locked, which is deleted unless it is moved."""
 
     def __init__(self, layout: LayoutDirectory) -> None:
-        self.size = 0
-        self._layout = layout
-        self._path = layout.uploads / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
-        self._is_moved = False
+        path = layout.uploads / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
         with layout.write_errors():
-            self._descriptor = layout.tree.create(self._path)
+            descriptor = layout.tree.create(path)
         # The registry and `gc` delete no file of `.uploads` that is locked.
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        super().__init__(layout.tree, path, descriptor, layout.write_errors)
 
-    def write(self, block: Block) -> None:
-        """Write a block."""
-        with self._layout.write_errors():
-            write_all(self._descriptor, block)
-        self.size += len(block)
-
-    def move(self, target: Path) -> None:
-        """Move the file to its path, atomically."""
-        with self._layout.write_errors():
-            self._layout.tree.move(self._descriptor, self._path, target)
-        self._is_moved = True
-
-    def __enter__(self) -> Self:
-        """Return the file itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         """Delete the file if it was not moved, and close it."""
         try:
-            if not self._is_moved:
-                self._layout.tree.unlink(self._path)
+            self.delete()
         finally:
-            os.close(self._descriptor)
+            super().__exit__(*exception)

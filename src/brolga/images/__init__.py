@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from brolga.images.blobs import BlockStream, InMemoryBlob, StoredBlob, uncompressed
     from brolga.images.described import StreamBlob, TitledBlob
     from brolga.images.image import Image, creation_time
-    from brolga.images.index import ImageIndex, Tree
+    from brolga.images.index import ImageIndex, Tree, choose, image_of
     from brolga.images.seekable import RangeOptions, SeekableBlob
 else:
     __getattr__ = lazy_names(
@@ -21,7 +21,7 @@ else:
             "brolga.images.blobs": "BlockStream InMemoryBlob StoredBlob uncompressed",
             "brolga.images.described": "StreamBlob TitledBlob",
             "brolga.images.image": "Image creation_time",
-            "brolga.images.index": "ImageIndex Tree",
+            "brolga.images.index": "ImageIndex Tree choose image_of",
             "brolga.images.seekable": "RangeOptions SeekableBlob",
         },
     )
@@ -38,6 +38,8 @@ __all__ = [
     "StreamBlob",
     "TitledBlob",
     "Tree",
+    "choose",
     "creation_time",
+    "image_of",
     "uncompressed",
 ]

@@ -194,9 +194,11 @@ def _verified_if_known(blob: Blob, stream: BlobStream) -> Iterator[Block]:
         return iter(stream)
 
 
-def verify_blocks(digest: Digest, blocks: Iterable[Block]) -> Generator[bytes, None, None]:
-    """Yield blocks. Raises DigestMismatch at the end if they have another digest."""
-    verifier = digest.verifier()
+def verify_blocks(
+    digest: Digest, blocks: Iterable[Block], prefix: Prefix | None = None
+) -> Generator[bytes, None, None]:
+    """Yield blocks. Raises DigestMismatch at the end if `prefix` and they have another digest."""
+    verifier = digest.verifier(prefix.state if prefix else None)
     for block in blocks:
         verifier.update(block)
         yield cast("bytes", block)  # a BlockStream accepts any buffer

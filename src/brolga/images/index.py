@@ -13,7 +13,7 @@ from brolga.spec.mediatypes import IMAGE_CONFIGS, INDEX_TYPES, MANIFEST_TYPES, O
 from brolga.spec.value import Value, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from brolga.spec.blob import Blob
     from brolga.spec.descriptor import Descriptor
@@ -125,6 +125,15 @@ class ImageIndex(Value, eq=False):
         kept = tuple(filter(keep, self.index.manifests))
         return replace(self, index=self.index.replace(manifests=kept))
 
+    def for_platforms(self, platforms: Sequence[Platform]) -> ImageIndex:
+        """Return the index with the images for any of these platforms alone."""
+
+        def is_wanted(child: Descriptor) -> bool:
+            offered = child.platform
+            return offered is not None and any(map(offered.matches, platforms))
+
+        return self.filter(is_wanted)
+
     def with_loaded(self, children: Mapping[Digest, Tree | BrolgaError]) -> ImageIndex:
         """Return the index with children that were read before, or the errors that they raise."""
 
@@ -144,6 +153,30 @@ class ImageIndex(Value, eq=False):
     def with_subject(self, subject: Descriptor | None) -> ImageIndex:
         """Return the index as a referrer of `subject` (distribution-spec, Referrers)."""
         return replace(self, index=self.index.replace(subject=subject))
+
+
+def image_of(tree: Tree, platform: Platform | None) -> Image:
+    """Return an image, or the one of an index for `platform`, by default linux/amd64.
+
+    Raises PlatformNotFound.
+    """
+    from brolga.spec.platform import DEFAULT_PLATFORM
+
+    return tree if isinstance(tree, Image) else tree.image(platform or DEFAULT_PLATFORM)
+
+
+def choose(tree: Tree, platforms: Sequence[Platform]) -> Tree:
+    """Return the image of an index for one platform, or an index of those for several.
+
+    Without `platforms` it is all of the tree. Raises PlatformNotFound for one without an image.
+    """
+    if isinstance(tree, Image) or not platforms:
+        return tree
+    if len(platforms) == 1:
+        return tree.image(platforms[0])
+    for platform in platforms:
+        tree.index.select(platform)
+    return tree.for_platforms(platforms)
 
 
 def read_platforms(tree: Tree) -> tuple[Platform, ...]:

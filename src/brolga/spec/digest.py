@@ -119,9 +119,12 @@ class Digest(Value, order=True):
         """Whether bytes can be verified against this digest here."""
         return self.algorithm in _COMPUTABLE
 
-    def verifier(self) -> Verifier:
-        """Return an object that verifies blocks of bytes. Raises InvalidDigest as `hasher` does."""
-        return Verifier(self)
+    def verifier(self, state: Hasher | None = None) -> Verifier:
+        """Return an object that verifies blocks of bytes. Raises InvalidDigest as `hasher` does.
+
+        If the first bytes were hashed before, `state` is their hash. It is not changed.
+        """
+        return Verifier(self, state)
 
     def __str__(self) -> str:
         """Return `algorithm:encoded`, which parses back to an equal digest."""
@@ -133,9 +136,9 @@ class Verifier:
 
     __slots__ = ("_expected", "_state")
 
-    def __init__(self, expected: Digest) -> None:
+    def __init__(self, expected: Digest, state: Hasher | None = None) -> None:
         self._expected = expected
-        self._state = hasher(expected.algorithm)
+        self._state = hasher(expected.algorithm) if state is None else state.copy()
 
     def update(self, block: bytes | bytearray | memoryview) -> None:
         """Hash the next bytes."""

@@ -233,12 +233,17 @@ def _cancellable(blob: Blob, stop: Stop) -> Blob:
     if isinstance(blob, InMemoryBlob):
         return blob
     if isinstance(blob, StoredBlob):
-        return replace(blob, opener=lambda: BlockStream(_blocks_until(blob, stop)))
+        open_rest = blob.open_rest and partial(_open_until, stop, blob.open_rest)
+        return replace(blob, opener=partial(_open_until, stop, blob.opener), open_rest=open_rest)
     return _CancellableBlob(blob, stop)
 
 
-def _blocks_until(blob: Blob, stop: Stop) -> Generator[bytes, None, None]:
-    with blob.open() as stream:
+def _open_until(stop: Stop, opener: Callable[..., BlobStream], *arguments: object) -> BlockStream:
+    return BlockStream(_blocks_until(stop, partial(opener, *arguments)))
+
+
+def _blocks_until(stop: Stop, opener: Callable[[], BlobStream]) -> Generator[bytes, None, None]:
+    with opener() as stream:
         for block in stream.blocks():
             _check(stop)
             yield cast("bytes", block)  # no reader needs more than a buffer
@@ -304,7 +309,8 @@ def _run_tasks(
     """Run `tasks` in threads, and `own_tasks` in this one meanwhile.
 
     At the first failure ask the threads to stop, wait for them, and raise it. An interrupt while
-    they are waited for asks once more, and waits no longer.
+    they are waited for asks once more, and waits no longer. The error gets the notes of the others:
+    what was kept of their blobs, for example.
     """
     todo: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
     done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
@@ -315,19 +321,33 @@ def _run_tasks(
         for _ in range(min(threads, len(tasks)))
     ]
     try:
-        for worker in workers:
-            worker.start()
-        with suppress(_Stopped):  # a thread has failed: its error is the first in `done`
-            for task in own_tasks:
-                if stop.requests:
-                    break
-                task()
-        for _ in tasks:
-            if error := done.get():
-                raise error
-    finally:
-        stop.request_once()  # a second request would keep a thread from cancelling its session
-        _join(workers, stop)
+        try:
+            for worker in workers:
+                worker.start()
+            with suppress(_Stopped):  # a thread has failed: its error is the first in `done`
+                for task in own_tasks:
+                    if stop.requests:
+                        break
+                    task()
+            for _ in tasks:
+                if error := done.get():
+                    raise error
+        finally:
+            stop.request_once()  # a second request would keep a thread from cancelling its session
+            _join(workers, stop)
+    except BaseException as first:
+        _copy_notes(done, first)
+        raise
+
+
+def _copy_notes(done: queue.SimpleQueue[BaseException | None], first: BaseException) -> None:
+    """Add the notes of the threads that were asked to stop to the error that is the reason."""
+    while not done.empty():
+        error = done.get_nowait()
+        if isinstance(error, _Stopped | KeyboardInterrupt):
+            for note in getattr(error, "__notes__", ()):
+                if note not in getattr(first, "__notes__", ()):
+                    first.add_note(note)
 
 
 def _join(workers: Iterable[threading.Thread], stop: Stop) -> None:

@@ -142,9 +142,10 @@ class RegistryStore(Value):
             return images.InMemoryBlob(blob.data, blob.media_type).open()
         return images.BlockStream(self._reader.read(blob.digest, blob.size))
 
-    def fetch_rest(self, blob: Descriptor, prefix: Prefix) -> BlobStream:
+    def fetch_rest(self, blob: Descriptor | Digest, prefix: Prefix) -> BlobStream:
         """Open the bytes of a blob after a prefix. They are verified together with it."""
-        return images.BlockStream(self._reader.read(blob.digest, blob.size, prefix))
+        digest, size = (blob, None) if isinstance(blob, Digest) else (blob.digest, blob.size)
+        return images.BlockStream(self._reader.read(digest, size, prefix))
 
     def read_range(self, blob: Descriptor, start: int, stop: int) -> BlobStream:
         """Open the bytes of a blob from `start` to `stop`. They are not verified."""

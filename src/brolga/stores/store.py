@@ -138,7 +138,7 @@ class ChecksTags(Protocol):
 class Resumes(Protocol):
     """A source that can go on with a blob whose first bytes were read before."""
 
-    def fetch_rest(self, blob: Descriptor, prefix: Prefix) -> BlobStream:
+    def fetch_rest(self, blob: Descriptor | Digest, prefix: Prefix) -> BlobStream:
         """Open the bytes of a blob after a prefix. They are verified together with it."""
 
 

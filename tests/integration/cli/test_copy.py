@@ -177,3 +177,27 @@ def test_copy_no_clobber_accepts_403_as_missing(brolga: Brolga, registry: Embedd
         # The question of --no-clobber, and that of the push.
         heads = [line for line in asked if line.startswith("HEAD ")]
         assert heads[:2] == 2 * ["HEAD /v2/b/manifests/latest HTTP/1.1"]
+
+
+def test_copy_of_several_platforms_pushes_an_index_of_them(
+    brolga: Brolga, registry: EmbeddedRegistry
+) -> None:
+    """As `index filter` makes it. One image is copied as it is."""
+    source, some, same = (f"{registry.address}/{name}" for name in ("a", "some", "same"))
+    digest = index(source, AMD64, ARM64, Platform("linux", "s390x"))
+    flags = ["--platform", "linux/amd64", "--platform", "linux/arm64"]
+    assert brolga("copy", *flags, source, some).code == 0
+    assert brolga("index", "filter", source, *flags, "-t", same).code == 0
+    assert head(some) == head(same) != digest
+    assert brolga("copy", "--all-platforms", source, same).code == 0
+    assert head(same) == digest
+    one = push(f"{registry.address}/one", "layer")
+    assert brolga("copy", *flags, f"{registry.address}/one", some).code == 0
+    assert head(some) == one
+
+
+def test_copy_of_all_tags_takes_one_platform(brolga: Brolga) -> None:
+    flags = ["--platform", "linux/amd64", "--platform", "linux/arm64"]
+    outcome = brolga("copy", "--all-tags", *flags, "127.0.0.1:1/a", "127.0.0.1:1/b")
+    assert outcome.code == 2
+    assert outcome.err.startswith("brolga: --all-tags: give one --platform")

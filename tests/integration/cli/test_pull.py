@@ -11,7 +11,7 @@ import pytest
 from tests.cli_images import index, push, push_image
 
 from brolga.client import Client
-from brolga.images import Image
+from brolga.images import Image, ImageIndex
 from brolga.spec.platform import Platform
 from brolga.stores.layout import Layout
 from brolga.stream.layer import StreamLayer
@@ -104,7 +104,7 @@ def test_pull_reads_local_places(brolga: Brolga, tmp_path: Path) -> None:
         (["--json", "127.0.0.1:1/x", "-"], "--json: stdout is for the archive, and nothing else"),
         (["127.0.0.1:1/x"], "give both REF and PATH; 127.0.0.1:1/x is only one of them; see"),
         ([], "Missing argument 'PATH'; see"),
-        (["127.0.0.1:1/x", "/"], "/ is a directory, not a file"),
+        (["--format", "tarball", "127.0.0.1:1/x", "/"], "/ is a directory, not a file"),
         (["127.0.0.1:1/x", "/no/a.tar"], "/no/a.tar: directory /no does not exist; see"),
         (["127.0.0.1:1/x", "oci-archive:/"], "/ is a directory, not a file"),
     ],
@@ -153,3 +153,77 @@ def test_pull_rejects_two_images_with_one_name(
         pulled = [client.head(f"{place}{target}:{ref}").digest for ref in refs]
     assert list(map(str, pulled)) == digests
     assert brolga("pull", refs[0], refs[0], *path).code == 0
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_pull_to_a_directory_writes_a_layout(
+    brolga: Brolga, registry: EmbeddedRegistry, tmp_path: Path, *, exists: bool
+) -> None:
+    """A name that ends with a slash is a directory, as is one that exists."""
+    name = f"{registry.address}/a:v1"
+    digest = index(name, AMD64, ARM64)
+    path = tmp_path / "layout"
+    if exists:
+        path.mkdir()
+    outcome = brolga("pull", name, f"{path}" if exists else f"{path}/")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert str(Layout(path).resolve("v1").digest) == digest
+
+
+def test_pull_to_a_directory_with_other_files_changes_nothing(
+    brolga: Brolga, tmp_path: Path
+) -> None:
+    """Exit code 6, before any request."""
+    (tmp_path / "notes").touch()
+    outcome = brolga("pull", "127.0.0.1:1/x", str(tmp_path))
+    assert (outcome.code, outcome.out) == (6, "")
+    assert "it has other files, as 'notes'; name an empty directory, or a new one" in outcome.err
+    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+
+
+def test_pull_of_several_platforms_writes_an_index_of_them(
+    brolga: Brolga, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
+    """It has a digest of its own; `--all-platforms` and `all` keep the whole index."""
+    name = f"{registry.address}/a:v1"
+    digest = index(name, AMD64, ARM64, Platform("linux", "s390x"))
+    flags = ["--platform", "linux/arm64", "--platform", "linux/amd64"]
+    assert brolga("pull", *flags, name, f"{tmp_path}/some/").code == 0
+    some = Layout(tmp_path / "some").tree("v1")
+    assert isinstance(some, ImageIndex)
+    assert some.index.platforms == (AMD64, ARM64)
+    for number, flag in enumerate((["--all-platforms"], ["--platform", "all"])):
+        assert brolga("pull", *flag, name, f"{tmp_path}/{number}/").code == 0
+        assert str(Layout(tmp_path / f"{number}").resolve("v1").digest) == digest
+    flags = ["--platform", "linux/arm64", "--platform", "plan9/mips"]
+    outcome = brolga("pull", *flags, name, f"{tmp_path}/none/")
+    assert outcome.code == 3
+    assert "plan9/mips" in outcome.err
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (
+            ["--all-platforms", "--platform", "linux/amd64", "127.0.0.1:1/x", "oci:d"],
+            "--platform and --all-platforms contradict one another",
+        ),
+        (
+            ["--all-platforms", "127.0.0.1:1/x", "a.tar"],
+            "--all-platforms: a docker archive has no index; pull to oci:DIR",
+        ),
+        (
+            ["--platform", "linux/amd64", "--platform", "linux/arm64", "127.0.0.1:1/x", "a.tar"],
+            "a docker archive has no index: give one --platform",
+        ),
+    ],
+    ids=["both", "all", "several"],
+)
+def test_pull_rejects_platforms_that_have_no_place(
+    brolga: Brolga, flags: list[str], line: str
+) -> None:
+    """Exit code 2, before any request."""
+    outcome = brolga("pull", *flags)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith(f"brolga: {line}")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.raw_server import Peer
 
-    from brolga.client import ReadOptions
+    from brolga.stores.read_budget import ReadOptions
 
 PART = EAGER.part_size
 

@@ -610,3 +610,24 @@ def test_push_raises_tag_conflict_if_the_tag_was_deleted() -> None:
     with pytest.raises(TagConflict, match=rf"v1 \({base.digest}\) was deleted mean") as caught:
         push(store, changed, "v1", expected=base.digest)
     assert caught.value.actual == ""
+
+
+def test_push_tells_what_stopped_threads_kept() -> None:
+    """Their notes go to the error that is raised: that of the thread that failed first."""
+    begun = threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        try:
+            sleep(3600.0)
+        except KeyboardInterrupt as interrupt:
+            interrupt.add_note("kept")
+            raise
+
+    def fail() -> None:
+        assert begun.wait(30)
+        raise SourceError("cut")
+
+    with pytest.raises(SourceError, match="cut") as caught:
+        _run_tasks([wait, wait, fail], [], 3, Stop())
+    assert caught.value.__notes__ == ["kept"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from brolga import images
 from brolga.cli import options
 from brolga.cli.click_ext import verb
 from brolga.cli.client_factory import open_client
@@ -23,7 +25,6 @@ from brolga.stores.location import (
 
 if TYPE_CHECKING:
     from brolga.client import Client
-    from brolga.spec.platform import Platform
     from brolga.spec.reference import Repository
 
 _NOT_FOUND: Final = (NotFound, ImageNotFound, Denied)  # some registries answer 403, not 404
@@ -48,7 +49,7 @@ _NOT_FOUND: Final = (NotFound, ImageNotFound, Denied)  # some registries answer 
 )
 @click.option("--referrers", is_flag=True, help="Also copy what refers to it: signatures, SBOMs.")
 @options.recheck
-@options.platform
+@options.platforms
 @options.jobs
 @options.upload
 @options.json_output
@@ -61,7 +62,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     no_clobber: bool,
     referrers: bool,
     recheck: bool,
-    platform: Platform | None,
+    choice: options.PlatformChoice,
     jobs: int,
     upload_opts: options.UploadFlags,
     as_json: bool,
@@ -69,7 +70,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
 ) -> None:
     """Copy an image from SRC to DST, keeping its digest.
 
-    If SRC is an index, all its images are copied, or the one for --platform. What DST already has
+    If SRC is an index, all its images are copied, or those for --platform. What DST already has
     is not sent; within one registry, blobs are mounted. Nothing is kept on disk. --username is for
     DST's registry.
 
@@ -80,6 +81,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     Prints REPO@DIGEST, with --all-tags REPO:TAG@DIGEST for each tag. With --json: ref, digest;
     with --all-tags: repository, tags (each with its digest), kept (tags not overwritten).
     """
+    platform = choice.only("--all-tags") if all_tags or len(choice.chosen) == 1 else None
     if all_tags:
         origin, home = parse_repository_ref(source), parse_repository_ref(target)
         check_source(origin, connection)
@@ -110,6 +112,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
                 platform=platform,
                 referrers=referrers,
                 verify_existing=recheck,
+                change=partial(images.choose, platforms=() if platform else choice.chosen),
             )
             print_ref(copy, done="copied", as_json=as_json)
 

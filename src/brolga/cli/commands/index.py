@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -98,16 +97,11 @@ def filter_(
     target = result_ref(source, tag)
     with open_client(connection, target=target) as client:
         index = get_index(client, source)
-        kept = index.filter(partial(_matches_any, wanted))
+        kept = index.for_platforms(wanted)
         if not kept.index.manifests:
             index.index.select(wanted[0])  # raises PlatformNotFound
         expected = expected_digest(target, source, index)
         push_and_print(client, target, kept, as_json=as_json, expected=expected)
-
-
-def _matches_any(wanted: Sequence[Platform], descriptor: Descriptor) -> bool:
-    platform = descriptor.platform
-    return platform is not None and any(map(platform.matches, wanted))
 
 
 @command.command(

@@ -144,9 +144,7 @@ def push(  # noqa: PLR0913 - the flags of the verb
     ),
 )
 @click.argument("ref")
-@click.option(
-    "-o", "--output", metavar="FILE", default="-", help="Where to write it; default: stdout, -."
-)
+@options.output
 @click.option("--raw", is_flag=True, help="Write the bytes as they are stored, compressed.")
 @click.option(
     "--max-size",

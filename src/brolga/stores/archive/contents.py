@@ -38,7 +38,7 @@ from brolga.tar.reader import is_header, printable_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
 
-    from brolga.spec.blob import Blob, Block, Layer
+    from brolga.spec.blob import Blob, Block, Layer, Prefix
     from brolga.spec.platform import Platform
     from brolga.tar.entries import Entry
 
@@ -88,10 +88,12 @@ def source_errors() -> Iterator[None]:
         raise
 
 
-def verify_data(digest: Digest, data: Iterable[memoryview]) -> Generator[bytes, None, None]:
+def verify_data(
+    digest: Digest, data: Iterable[memoryview], prefix: Prefix | None = None
+) -> Generator[bytes, None, None]:
     """Yield the data of a file. Raises DigestMismatch at the end if it has another digest."""
     with source_errors():
-        yield from verify_blocks(digest, data)
+        yield from verify_blocks(digest, data, prefix)
 
 
 class ArchiveEntry(Protocol):

@@ -30,7 +30,7 @@ from brolga.stream.layer import StreamLayer
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from brolga.spec.blob import Blob, BlockSource, Layer
+    from brolga.spec.blob import Blob, BlockSource, Layer, Prefix
     from brolga.stores.store import WriteStore
     from brolga.stream.sources import Source
 
@@ -162,10 +162,18 @@ class FileRange(Value):
         yield from iter(_RangeBlocks(self, BLOCK_SIZE).read, b"")
 
     def _stored(self, descriptor: Descriptor) -> StoredBlob:
-        def open_verified() -> BlockStream:
-            return BlockStream(verify_data(descriptor.digest, self._read()))
+        def open_verified(prefix: Prefix | None = None) -> BlockStream:
+            known = prefix.size if prefix else 0
+            rest = replace(self, start=self.start + known, size=self.size - known)
+            return BlockStream(verify_data(descriptor.digest, rest._read(), prefix))  # noqa: SLF001 - it is of this class
 
-        return StoredBlob(descriptor, open_verified, is_verified=True, open_range=self.open_range)
+        return StoredBlob(
+            descriptor,
+            open_verified,
+            open_rest=open_verified,
+            open_range=self.open_range,
+            is_verified=True,
+        )
 
 
 class _RangeBlocks:

@@ -18,8 +18,8 @@ from brolga.errors import (
     InvalidManifest,
     NotComputed,
 )
-from brolga.images import BlockStream, ImageIndex, InMemoryBlob
-from brolga.images.blobs import verified_blocks
+from brolga.images import BlockStream, ImageIndex, InMemoryBlob, StoredBlob
+from brolga.images.blobs import verify_blocks
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index, select_best
@@ -30,6 +30,7 @@ from brolga.spec.mediatypes import (
     OCI_INDEX,
     OCTET_STREAM,
 )
+from brolga.stores.fetching import fetch_into, waits
 from brolga.stores.layout import reading
 from brolga.stores.layout.files import Files
 from brolga.stores.layout.gc import (
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from brolga.images import Tree
-    from brolga.spec.blob import Blob, BlobStream
+    from brolga.spec.blob import Blob, BlobStream, Prefix
     from brolga.spec.manifest import Manifest
     from brolga.spec.platform import Platform
 
@@ -133,6 +134,12 @@ class Layout:
             return InMemoryBlob(blob.data, blob.media_type).open()
         return BlockStream(reading.read_blob(self._files, blob))
 
+    def fetch_rest(self, blob: Descriptor | Digest, prefix: Prefix) -> BlobStream:
+        """Open the bytes of a blob after a prefix. They are verified together with it."""
+        if isinstance(blob, Digest):
+            blob = self.resolve_blob(blob)
+        return BlockStream(reading.read_blob(self._files, blob, prefix))
+
     def resolve_blob(self, digest: Digest) -> Descriptor:
         """Return the descriptor of a blob. Raises ImageNotFound."""
         self._files.require()
@@ -182,27 +189,49 @@ class Layout:
             yield self
 
     def push(self, blob: Blob) -> Descriptor:
-        """Take a blob; return its descriptor. If reading its bytes fails, nothing is left."""
+        """Take a blob; return its descriptor.
+
+        If reading the bytes of a stream fails, nothing is left. Those of a stored blob stay, and
+        the next push of it goes on with them, unless they are wrong.
+        """
         with self.writing():
             try:
                 known = blob.descriptor
             except NotComputed:
-                known = None
-            if known is not None and self._has(known):
-                self._files.touch_blob(known.digest)
-                return known
-            with blob.open() as stream, self._files.temporary_file() as file:
-                # The digest of a stream is computed from the bytes that are written.
-                for block in verified_blocks(blob, stream) if known else stream:
-                    file.write(block)
-                descriptor = blob.descriptor
-                if file.size != descriptor.size:
-                    raise CorruptBlob(
-                        f"blob {descriptor.digest} has {file.size} bytes, but its descriptor "
-                        f"says {descriptor.size}"
-                    )
-                file.move(self._files.blob_path(descriptor.digest))
-            return descriptor
+                return self._take_stream(blob)
+            if not self._has(known):
+                if isinstance(blob, StoredBlob) and blob.is_verified:
+                    self._fetch(blob)
+                else:
+                    self._take_stream(blob, known.digest)
+            self._files.touch_blob(known.digest)
+            return known
+
+    def _take_stream(self, blob: Blob, known: Digest | None = None) -> Descriptor:
+        with blob.open() as stream, self._files.temporary_file() as file:
+            # The digest of a stream is computed from the bytes that are written.
+            for block in verify_blocks(known, stream) if known else stream:
+                file.write(block)
+            descriptor = blob.descriptor
+            if file.size != descriptor.size:
+                raise CorruptBlob(
+                    f"blob {descriptor.digest} has {file.size} bytes, but its descriptor "
+                    f"says {descriptor.size}"
+                )
+            file.move(self._files.blob_path(descriptor.digest))
+        return descriptor
+
+    def _fetch(self, blob: StoredBlob) -> None:
+        """Fetch a blob, or wait for another thread or process that does."""
+        known, wait = blob.descriptor, waits(partial(self._warn, self.path.name))
+        with self._files.partial_blob(known.digest, wait) as file:
+            if file is None:
+                return
+            if self._has(known):  # another one has completed it before the file was opened
+                file.delete()
+                return
+            fetch_into(file, known.digest, known.size, blob.open, blob.open_rest)
+            file.move(self._files.blob_path(known.digest))
 
     def exists(self, descriptor: Descriptor, tag: str = "") -> bool:
         """Return whether a manifest is listed (as `tag`), and all that it refers to is there."""

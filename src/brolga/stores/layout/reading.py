@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
+    from brolga.spec.blob import Prefix
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
@@ -42,10 +43,14 @@ def verify_manifest(raw: bytes, digest: Digest, path: Path) -> None:
     _check_digest(Digest.of(raw, digest.algorithm), digest, path, DAMAGED)
 
 
-def read_blob(files: Files, descriptor: Descriptor) -> Generator[bytes, None, None]:
-    """Yield the bytes of a blob. Raises CorruptBlob, DigestMismatch."""
-    state, size = hasher(descriptor.digest.algorithm), 0
+def read_blob(
+    files: Files, descriptor: Descriptor, prefix: Prefix | None = None
+) -> Generator[bytes, None, None]:
+    """Yield the bytes of a blob after `prefix`. Raises CorruptBlob, DigestMismatch."""
+    state = prefix.state.copy() if prefix else hasher(descriptor.digest.algorithm)
+    size = prefix.size if prefix else 0
     with _opened(files, descriptor.digest) as file:
+        os.lseek(file, size, os.SEEK_SET)
         while size <= descriptor.size and (block := os.read(file, _BLOCK_SIZE)):
             state.update(block)
             size += len(block)

@@ -32,9 +32,10 @@ from brolga.errors import (
     NotComputed,
     SourceError,
 )
-from brolga.images import Image
+from brolga.images import Image, StoredBlob
+from brolga.spec.blob import Prefix
 from brolga.spec.descriptor import Descriptor
-from brolga.spec.digest import Digest
+from brolga.spec.digest import Digest, hasher
 from brolga.spec.index import Index
 from brolga.spec.manifest import Manifest
 from brolga.stores.archive import Archive
@@ -341,3 +342,22 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     members = oci()
     with Archive(written(tmp_path, *members[:2], entry("d/"), *members)) as archive:
         push(Store(), archive.tree(), "tag")
+
+
+@pytest.mark.parametrize("known", [0, 1, 5])
+def test_blob_of_an_archive_goes_on_after_a_prefix(tmp_path: Path, known: int) -> None:
+    """What a copy into a layout has already is not read again, and counts for the digest."""
+    with Archive(written(tmp_path, *skopeo()), compression="none") as archive:
+        for layer in image_of(archive).layers:
+            assert isinstance(layer, StoredBlob)
+            assert layer.open_rest is not None
+            with layer.open() as stream:
+                data = stream.read()
+            prefix = Prefix(known, hasher("sha256"))
+            prefix.state.update(data[:known])
+            with layer.open_rest(prefix) as stream:
+                assert stream.read() == data[known:]
+            wrong = Prefix(known, hasher("sha256"))
+            wrong.state.update(b"x" * (known + 1))
+            with layer.open_rest(wrong) as stream, pytest.raises(DigestMismatch):
+                stream.read()
