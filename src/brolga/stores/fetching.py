@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,13 +16,15 @@ from brolga.errors import CorruptBlob, DigestMismatch
 from brolga.spec.blob import Prefix
 from brolga.spec.digest import Digest, hasher
 from brolga.stores.store import Resumes
+from brolga.stream.read_ahead import read_ahead
 from brolga.stream.worker import current_stop, sleep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from brolga.disk.partial import PartialFile
-    from brolga.spec.blob import BlobStream
+    from brolga.spec.blob import BlobStream, Block
+    from brolga.spec.descriptor import Descriptor
     from brolga.stores.store import Fetcher
 
     Opener = Callable[[], BlobStream]
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 _WAITING: Final = "waits for another program, or thread, that fetches the same blob"
 _KEPT: Final = "the bytes that came are kept: run it again, and it goes on from there"
+_SMALL: Final = 4 << 20  # bytes: for less, a thread does not pay
+_AHEAD: Final = 2 << 20  # bytes: one block, while another is written
 _POLL_S: Final = 0.1
 _WRONG: Final = (CorruptBlob, DigestMismatch)
 _PERMISSIONS: Final = 0o777
@@ -80,7 +84,7 @@ def fetch_into(
 def fetch_file(
     path: str | os.PathLike[str],
     source: Fetcher,
-    digest: Digest,
+    blob: Descriptor | Digest,
     on_wait: Callable[[str], object],
 ) -> None:
     """Fetch a blob into a file, which has its name only when it is complete and verified.
@@ -89,8 +93,9 @@ def fetch_file(
     goes on. A link stays, and a file that is replaced leaves its permissions. What is not a regular
     file, such as a pipe, is written as the bytes come. Raises OSError, and what the stream raises.
     """
-    opener = partial(source.fetch_blob, digest)
-    open_rest = partial(source.fetch_rest, digest) if isinstance(source, Resumes) else None
+    digest, size = (blob, None) if isinstance(blob, Digest) else (blob.digest, blob.size)
+    opener = partial(source.fetch_blob, blob)
+    open_rest = partial(source.fetch_rest, blob) if isinstance(source, Resumes) else None
     target = Path(os.path.realpath(path))
     try:
         status = target.stat()
@@ -108,7 +113,7 @@ def fetch_file(
         if file is not None:
             if target.exists():
                 file.set_mode(target.stat().st_mode & _PERMISSIONS)
-            fetch_into(file, digest, None, opener, open_rest)
+            fetch_into(file, digest, size, opener, open_rest)
             file.move(target)
 
 
@@ -130,11 +135,19 @@ def _hash(file: PartialFile, digest: Digest, size: int | None) -> Prefix | None:
 
 
 def _append(file: PartialFile, digest: Digest, size: int | None, opener: Opener) -> None:
-    with opener() as stream:
-        for block in stream:
+    """Write a blob's bytes while another thread receives and verifies the next ones."""
+    blocks = partial(_blocks, opener)
+    is_small = size is not None and size <= _SMALL
+    with closing(blocks() if is_small else read_ahead(blocks, limit=_AHEAD)) as ahead:
+        for block in ahead:
             file.write(block)
     if size not in {None, file.size}:
         raise CorruptBlob(f"blob {digest} has {file.size} bytes, but its descriptor says {size}")
+
+
+def _blocks(opener: Opener) -> Generator[Block, None, None]:
+    with opener() as stream:
+        yield from stream
 
 
 @contextmanager
