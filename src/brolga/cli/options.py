@@ -272,7 +272,7 @@ jobs = click.option(
     metavar="N",
     default=DEFAULT_JOBS,
     show_default=True,
-    help="How many blobs to push in parallel.",
+    help="How many blobs to move at a time, and over how many connections to read them.",
 )
 recheck = click.option(
     "--recheck",

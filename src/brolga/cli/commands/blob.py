@@ -16,8 +16,9 @@ from brolga.cli.output import write_blocks
 )
 @click.argument("ref", metavar="REPO@DIGEST")
 @options.output
+@options.jobs
 @options.connection
-def command(*, ref: str, output: str, connection: options.ConnectionOptions) -> None:
+def command(*, ref: str, output: str, jobs: int, connection: options.ConnectionOptions) -> None:
     """Print a blob, or write it to a file.
 
     On stdout it is verified as it passes: if the bytes do not match DIGEST, the exit code is 6, and
@@ -29,7 +30,7 @@ def command(*, ref: str, output: str, connection: options.ConnectionOptions) -> 
     """
     if output != "-":
         check_output(output, "blob")
-    with open_client(connection) as client:
+    with open_client(connection, jobs=jobs) as client:
         if output == "-":
             with client.blob(ref) as stream:
                 write_blocks(stream)

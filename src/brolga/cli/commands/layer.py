@@ -153,9 +153,16 @@ def push(  # noqa: PLR0913 - the flags of the verb
     help="Refuse a stream of more bytes (512K, 32M, 1G); default: no limit, but one that grows by "
     "more than 1100 times, beyond 4 GiB, is refused.",
 )
+@options.jobs
 @options.connection
-def pull(
-    *, ref: str, output: str, raw: bool, max_size: int | None, connection: options.ConnectionOptions
+def pull(  # noqa: PLR0913 - the flags of the verb
+    *,
+    ref: str,
+    output: str,
+    raw: bool,
+    max_size: int | None,
+    jobs: int,
+    connection: options.ConnectionOptions,
 ) -> None:
     """Write a stream that `layer push` has pushed, as it was before.
 
@@ -169,7 +176,7 @@ def pull(
     check_output(output, "stream")
     limits = Limits(max_size, Limits.ratio if max_size is None else None)
     with (
-        open_client(connection) as client,
+        open_client(connection, jobs=jobs) as client,
         client.pull_stream(source, raw=raw, limits=limits) as stream,
     ):
         write_blocks(stream, output)

@@ -28,6 +28,7 @@ _INTEGRITY: Final = 6  # exit code
 )
 @click.option("--fast", is_flag=True, help="Read only manifests and configs, no layers.")
 @options.platform
+@options.jobs
 @options.json_output
 @options.connection
 def command(  # noqa: PLR0913 - the flags of the verb
@@ -36,6 +37,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     path: str | None,
     fast: bool,
     platform: Platform | None,
+    jobs: int,
     as_json: bool,
     connection: options.ConnectionOptions,
 ) -> None:
@@ -52,7 +54,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
         raise click.UsageError("give either --remote REF or --tarball PATH")
     reference = parse_image_ref(ref) if ref is not None else parse_source_path(str(path))
     problems = []
-    with open_client(connection) as client:
+    with open_client(connection, jobs=jobs) as client:
         # Not packed: a layer that is compressed only for a registry cannot be checked.
         tree = (
             client.image(reference, platform, compress_layers=False)
