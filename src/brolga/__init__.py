@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         CredentialsError,
         Denied,
         DigestMismatch,
+        ExtractionError,
         ImageNotFound,
         InvalidDigest,
         InvalidLayout,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
         Unauthorized,
         UploadInterrupted,
     )
+    from brolga.extract import ExtractLimits, ExtractOptions
     from brolga.images import (
         Image,
         ImageIndex,
@@ -92,12 +94,13 @@ else:
             ),
             "brolga.errors": (
                 "BrolgaError CorruptBlob CredentialsError Denied DigestMismatch "
-                "ImageNotFound InvalidDigest InvalidLayout InvalidManifest "
+                "ExtractionError ImageNotFound InvalidDigest InvalidLayout InvalidManifest "
                 "InvalidReference LayerError NotComputed NotFound PlatformNotFound "
                 "ProtocolViolation RangeNotSupported RateLimited RegistryError "
                 "SourceError SpoolError StreamConsumed StreamNotReplayable TagConflict "
                 "TransportError Unauthorized UploadInterrupted"
             ),
+            "brolga.extract": "ExtractLimits ExtractOptions",
             "brolga.images": (
                 "Image ImageIndex InMemoryBlob RangeOptions SeekableBlob StoredBlob uncompressed"
             ),
@@ -135,6 +138,9 @@ __all__ = [
     "Descriptor",
     "Digest",
     "DigestMismatch",
+    "ExtractLimits",
+    "ExtractOptions",
+    "ExtractionError",
     "History",
     "Image",
     "ImageConfig",

@@ -25,6 +25,7 @@ BrolgaError
 ├── UploadInterrupted                  a blob did not arrive whole, or was not confirmed
 ├── StreamNotReplayable                bytes that must be sent again are gone
 ├── SpoolError                         the file that buffers an upload failed
+├── ExtractionError                    a directory that an image cannot be extracted to
 ├── CorruptBlob                        a blob that cannot be decompressed, or is not an archive
 └── DigestMismatch                     two digests that must be equal differ
 """
@@ -41,6 +42,7 @@ __all__ = [
     "CredentialsError",
     "Denied",
     "DigestMismatch",
+    "ExtractionError",
     "ImageNotFound",
     "InvalidDigest",
     "InvalidLayout",
@@ -319,6 +321,12 @@ class StreamNotReplayable(BrolgaError):
 
 class SpoolError(BrolgaError):
     """A spool file cannot be created or written. The cause is the OSError."""
+
+    side = "local"
+
+
+class ExtractionError(BrolgaError):
+    """A directory that an image cannot be extracted to, or a file that cannot be created there."""
 
     side = "local"
 

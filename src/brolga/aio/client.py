@@ -193,6 +193,7 @@ class AsyncClient(_Facade[Client]):
     open_blob = _file(Client.open_blob)
     pull_blob = _request(Client.pull_blob)
     pull_stream = _stream(Client.pull_stream)
+    extract = _request(Client.extract)
     tags = _request(Client.tags)
     iter_tags = _iterate(Client.iter_tags, _NAMES_AHEAD)
     referrers = _request(Client.referrers)

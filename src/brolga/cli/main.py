@@ -40,6 +40,7 @@ _VERBS: Final[dict[str, _Entry]] = {
     "attach": _Entry("Images", "Attach files to an image, as an artifact that refers to it."),
     "validate": _Entry("Inspection", "Verify an image and everything in it."),
     "export": _Entry("Inspection", "Write the files of an image as a tar."),
+    "extract": _Entry("Inspection", "Extract the files of an image into a directory."),
     "digest": _Entry("Inspection", "Print the digest of an image or index."),
     "manifest": _Entry("Inspection", "Print a manifest or index."),
     "config": _Entry("Inspection", "Print an image's config."),

@@ -11,7 +11,7 @@ from brolga.client.registries import Registries, TransportOptions, UploadOptions
 from brolga.errors import InvalidManifest
 from brolga.spec.mediatypes import UNKNOWN_ARTIFACT
 from brolga.spec.reference import Reference, Repository
-from brolga.spec.value import as_dict
+from brolga.spec.value import as_dict, replace
 from brolga.stores import location
 from brolga.transport import Transport
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from brolga.auth import Keychain
+    from brolga.extract import ExtractOptions
     from brolga.images import BlockStream, Image, ImageIndex, Tree
     from brolga.images.seekable import RangeOptions, SeekableBlob
     from brolga.protocol import Credentials, Retry
@@ -216,6 +217,32 @@ class Client:
 
         place = location.parse_image_ref(place)
         return open_stream(place, self.get(place, compress_layers=False), limits, raw=raw)
+
+    def extract(
+        self,
+        place: ImageRef | str,
+        directory: str | os.PathLike[str],
+        *,
+        only: Iterable[str] = (),
+        platform: Platform | None = None,
+        options: ExtractOptions | None = None,
+    ) -> Descriptor:
+        """Extract the files of an image into a new or empty directory; return its descriptor.
+
+        They are the files that all its layers show together in a container. `only` are the paths to
+        extract, with all below them, by default everything. Of an index, the image is that of
+        `platform`, by default linux/amd64. Nothing outside of the directory changes, whatever the
+        layers say. If an error is raised, the directory is not complete; the same call goes on.
+        See `extract.extract_layers` for what is raised.
+        """
+        from brolga.extract import ExtractOptions, extract_layers
+
+        options = options or ExtractOptions()
+        if names := tuple(only):
+            options = replace(options, only=names)
+        image = self.image(place, platform, compress_layers=False)
+        extract_layers(image.layers, directory, options)
+        return image.descriptor
 
     def tags(self, home: Repository | LocalRef | str) -> list[str]:
         """Return the tags of a repository, in its order, or the names in a layout or archive."""

@@ -63,20 +63,20 @@ def merge_layers(
     for number in range(len(layers), 0, -1):
         layer = layers[number - 1]
         try:
-            _check_not_encrypted(layer)
+            check_not_encrypted(layer)
             with layer.open() as stream:
                 entries = read_entries(decompress(stream, limits))
                 for block in merge.add(entries, number):
                     yield block
                     _report(merge.warnings, number, layers, on_warning)
         except (CorruptBlob, LayerError) as error:
-            raise type(error)(f"{_describe(number, layers)}: {error}") from error
+            raise type(error)(f"{describe_layer(number, layers)}: {error}") from error
         _report(merge.warnings, number, layers, on_warning)
     yield from merge.hard_links()
     yield ARCHIVE_END
 
 
-def _describe(number: int, layers: Sequence[Blob]) -> str:
+def describe_layer(number: int, layers: Sequence[Blob]) -> str:
     """Return the place of a layer, and its media type if that is not a layer's."""
     descriptor = layers[number - 1].descriptor
     place = f"layer {number} of {len(layers)}, {descriptor.digest}"
@@ -85,7 +85,8 @@ def _describe(number: int, layers: Sequence[Blob]) -> str:
     return f"{place} of the media type {descriptor.media_type}, which is not a layer's"
 
 
-def _check_not_encrypted(layer: Blob) -> None:
+def check_not_encrypted(layer: Blob) -> None:
+    """Raise LayerError for a layer that is encrypted."""
     with suppress(NotComputed):
         if layer.descriptor.media_type.endswith(ENCRYPTED):
             raise LayerError(
@@ -101,7 +102,7 @@ def _report(
 ) -> None:
     """Pass on the warnings of a layer, and clear them."""
     for text in texts:
-        line = f"{_describe(number, layers)}: {text}"
+        line = f"{describe_layer(number, layers)}: {text}"
         if on_warning is None:
             warnings.warn(line, LayerWarning, stacklevel=3)
         else:

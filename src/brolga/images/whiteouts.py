@@ -12,17 +12,13 @@ from functools import partial
 from typing import Final
 
 from brolga.errors import LayerError
+from brolga.images.whiteout_names import parse_whiteout
 from brolga.spec.value import Value, field
 from brolga.tar.entries import Entry
 from brolga.tar.reader import DIRECTORY, Metadata
 from brolga.tar.reader import printable_name as printable
 from brolga.tar.writer import encode_data, encode_header
 
-_WHITEOUT: Final = b".wh."
-# Other names with this prefix were private files of aufs, which had this format first. They have no
-# meaning in layers.
-_AUFS: Final = b".wh..wh."
-_OPAQUE: Final = b".wh..wh..opq"
 _MAX_MEMORY: Final = 1 << 30  # bytes of names, and of Python's objects for them
 _NAME_COST: Final = 100  # bytes of memory beyond the name itself
 _MAX_WARNINGS: Final = 100  # of one image
@@ -141,26 +137,17 @@ class Merge:
 
     def _add_whiteout(self, layer: _Layer, path: bytes) -> bool:
         """Record a whiteout (layer.md, Whiteouts). Return whether to leave out the entry."""
-        if _WHITEOUT not in path:
+        whiteout = parse_whiteout(path)
+        if whiteout is None:
             return False
-        *parents, name = path.split(b"/")
-        directory = b"/".join(parents)
-        if any(part.startswith(_AUFS) for part in parents):
-            return True
-        if any(part.startswith(_WHITEOUT) for part in parents):
-            raise LayerError(f"{printable(path)} is below a whiteout, which is not a directory")
-        if name == _OPAQUE:
-            self._add_whiteout_parents(layer, directory, path)
-            layer.opaque.add(directory)
-        elif name.startswith(_WHITEOUT) and not name.startswith(_AUFS):
-            hidden = name.removeprefix(_WHITEOUT)
-            if hidden in {b"", b".", b".."}:
-                raise LayerError(f"the whiteout {printable(path)} names nothing")
-            hidden = b"/".join([*parents, hidden])
-            self._add_whiteout_parents(layer, directory, path)
-            self._count_memory(hidden)
-            layer.removed[hidden] = None
-        return name.startswith(_WHITEOUT)
+        if whiteout.is_opaque:
+            self._add_whiteout_parents(layer, whiteout.directory, path)
+            layer.opaque.add(whiteout.directory)
+        elif whiteout.hidden is not None:
+            self._add_whiteout_parents(layer, whiteout.directory, path)
+            self._count_memory(whiteout.hidden)
+            layer.removed[whiteout.hidden] = None
+        return True
 
     def _add_whiteout_parents(self, layer: _Layer, directory: bytes, path: bytes) -> None:
         """Record the directories of a whiteout: readers create them for it."""
