@@ -1,4 +1,4 @@
-"""Extract the layers of an image, which nobody vouches for, into a directory."""
+"""Extract the layers of an image that is not trusted into a directory."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import CorruptBlob
@@ -132,6 +133,14 @@ def set_attributes(descriptor: int, attributes: Attributes, path: bytes, report:
     os.fchmod(descriptor, attributes.mode)
     if attributes.mtime_ns is not None:
         os.utime(descriptor, ns=(attributes.mtime_ns, attributes.mtime_ns))
+
+
+def clear_xattrs(descriptor: int) -> None:
+    """Remove the extended attributes that a lower layer gave to a directory."""
+    with suppress(OSError):  # a file system without them
+        for name in map(os.fsencode, os.listxattr(descriptor)):
+            if name.startswith(b"user.") or name in _ACLS:
+                os.removexattr(descriptor, name)
 
 
 def set_link_attributes(directory: int, name: bytes, attributes: Attributes) -> None:

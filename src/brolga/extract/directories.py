@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from brolga.extract.attributes import Attributes, set_attributes
+from brolga.extract.attributes import Attributes, clear_xattrs, set_attributes
 from brolga.images.whiteouts import ancestors, parent_of
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class Directories:
         for path in removed.kept:
             if path not in self._listed:
                 self._attributes[path] = self._implied
+                clear_xattrs(self._tree.open(path))
 
     def finish(self, report: Report) -> None:
         """Set the modes and times, those of the inner directories first."""
@@ -105,5 +106,7 @@ class Directories:
         if path not in state.directories and not is_listed:
             state.record_directory(path, stat.S_IMODE(status.st_mode), status.st_mtime_ns)
         self._tree.make_usable(path)
+        if is_listed:
+            clear_xattrs(self._tree.open(path))
         mode, mtime_ns = state.directories.get(path, (0, None))
         return self._implied if mtime_ns is None else Attributes(mode, mtime_ns)

@@ -54,6 +54,7 @@ class LayerExtraction:
         implied = self._attributes.implied
         self._directories = Directories(tree, state, implied, self._replace_by_directory)
         self._removed: set[bytes] = set()
+        self._left_out: set[bytes] = set()
         self._create: dict[bytes, Callable[[Entry, bytes], None]] = {
             reader.FILE: self._write_file,
             reader.SYMLINK: self._write_symlink,
@@ -87,6 +88,9 @@ class LayerExtraction:
             return
         self._names.add_file(path, entry)
         is_selected = self._selection.includes(path)
+        if not is_selected and path in self._selection.parents:
+            what = f"a symbolic link to {printable(entry.link)}" if entry.is_symlink else "a file"
+            self._report.warn(f"{printable(path)} is {what}: no path below it is extracted")
         if entry.is_hard_link:
             target = self._names.resolve(entry.link)
             self._names.add_hard_link(path, target)
@@ -166,9 +170,7 @@ class LayerExtraction:
     def _write_node(self, entry: Entry, path: bytes) -> None:
         """Create a FIFO, or a device if that is allowed."""
         if entry.kind != _FIFO and not self._with_devices:
-            self._report.warn(f"{printable(path)} is a device node: it is left out")
-            self._directories.open(parent_of(path))
-            self._remove(path)
+            self._leave_out(path, "is a device node")
             return
         attributes = self._attributes.read(entry)
         meta = entry.metadata
@@ -186,14 +188,25 @@ class LayerExtraction:
 
         self._place(path, create)
 
+    def _leave_out(self, path: bytes, reason: str) -> None:
+        """Report an entry that is left out, and remove what it hides."""
+        self._report.warn(f"{printable(path)} {reason}: it is left out")
+        self._left_out.add(path)
+        self._directories.open(parent_of(path))
+        self._remove(path)
+
     def _link(self, path: bytes, target: bytes) -> None:
         """Create a hard link to a file that is there. Raises LayerError if it is not."""
+        if target in self._left_out:
+            self._leave_out(path, f"is a hard link to {printable(target)}, which is left out")
+            return
         is_there = self._directories.reach(parent_of(target))
         status = self._tree.status(target) if is_there else None
         if status is None or stat.S_ISDIR(status.st_mode):
             what = "which is not there" if status is None else "a directory"
+            hint = "" if self._selection.includes(target) else "extract that path too"
             raise LayerError(
-                f"the hard link {printable(path)} points to {printable(target)}, {what}"
+                f"the hard link {printable(path)} points to {printable(target)}, {what}", hint=hint
             )
         source_name = target.rpartition(b"/")[2]
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brolga.errors import BrolgaError, CorruptBlob, ExtractionError, LayerError
+from brolga.errors import BrolgaError, CorruptBlob, DigestMismatch, ExtractionError, LayerError
 from brolga.extract.layer import LayerExtraction
 from brolga.extract.options import DEFAULT_OPTIONS, ExtractOptions
 from brolga.extract.report import Report
@@ -78,8 +78,12 @@ def _error_place(extraction: LayerExtraction, place: str) -> Iterator[None]:
     """Name the layer and the entry in errors."""
     try:
         yield
+    except DigestMismatch as error:  # of the layer as a whole
+        error.args = (f"{place}: {error}",)
+        raise
     except (CorruptBlob, LayerError) as error:
-        raise type(error)(f"{place}{_entry(extraction)}: {error}") from error
+        error.args = (f"{place}{_entry(extraction)}: {error}",)
+        raise
     except OSError as error:
         raise ExtractionError(f"{place}{_entry(extraction)}: {error.strerror}") from error
 
@@ -93,6 +97,8 @@ def _hint_of(directory: str | os.PathLike[str]) -> Iterator[None]:
     """Say in errors what to do about a directory that is not complete."""
     try:
         yield
+    except OSError as error:
+        raise ExtractionError(f"{os.fspath(directory)}: {error.strerror}") from error
     except BrolgaError as error:
         if not error.hint and (Path(directory) / os.fsdecode(NAME)).exists():
             error.add_note(

@@ -62,7 +62,7 @@ class LayerNames:
             path = parent_of(path)
 
     def add_file(self, path: bytes, entry: Entry) -> None:
-        """Record what is not a directory. Raises LayerError if readers differ on what it shows."""
+        """Record a file of any kind. Raises LayerError if readers differ on what it shows."""
         if not path:
             raise LayerError("the root is not a directory")
         if path in self._targets:

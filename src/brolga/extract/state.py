@@ -82,10 +82,7 @@ def open_state(tree: Tree, layers: Sequence[str], options: ExtractOptions) -> It
     usage = Usage(options.limits)
     descriptor = _open(tree)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            raise ExtractionError("the record of the extraction is not a file of its own")
+        _lock(descriptor)
         if options.clean:
             tree.empty(b"", {NAME})
             os.ftruncate(descriptor, 0)
@@ -97,8 +94,6 @@ def open_state(tree: Tree, layers: Sequence[str], options: ExtractOptions) -> It
             _check(lines[0], head)
             state = State(descriptor, usage, lines[1:])
         yield state
-    except BlockingIOError as error:
-        raise ExtractionError("another process extracts into the directory") from error
     finally:
         os.close(descriptor)
 
@@ -120,10 +115,21 @@ def _open(tree: Tree) -> int:
         with os.scandir(tree.root) as entries:
             if any(entries):
                 raise ExtractionError(
-                    "the directory is not empty, and what is in it is no unfinished extraction",
+                    "the directory is not empty, and there is no unfinished extraction in it",
                     hint="choose an empty or a new directory",
                 ) from None
         return os.open(NAME, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=tree.root)
+
+
+def _lock(descriptor: int) -> None:
+    """Lock the file until it is closed. Raises ExtractionError if that is not possible."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ExtractionError("another process extracts into the directory") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        raise ExtractionError("the record of the extraction is not a regular file with one name")
 
 
 def _encode(line: dict[str, Any]) -> bytes:

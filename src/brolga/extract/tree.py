@@ -108,15 +108,10 @@ class Tree:
     def remove(self, path: bytes, kept: Container[bytes] = ()) -> Removed:
         """Remove what is at a path, if anything, except what is in `kept`."""
         directory, name = self.locate(path)
-        try:
-            os.unlink(name, dir_fd=directory)
-        except FileNotFoundError:
-            return Removed([], [])
-        except (IsADirectoryError, PermissionError):  # POSIX has EPERM for a directory
-            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            if not stat.S_ISDIR(status.st_mode):
-                raise
-        else:
+        status = self.status(path)
+        if status is None or not stat.S_ISDIR(status.st_mode):
+            if status is not None and path not in kept:
+                os.unlink(name, dir_fd=directory)
             return Removed([], [])
         removed = self.empty(path, kept)
         if path in kept:
@@ -144,7 +139,7 @@ class Tree:
         return removed
 
     def _empty_of_files(self, path: bytes, kept: Container[bytes]) -> Iterator[bytes]:
-        """Remove what is no directory in one, and yield the directories."""
+        """Remove the files in a directory, and yield the directories."""
         self.make_usable(path)
         directory = self.open(path)
         prefix = path + b"/" if path else b""
@@ -166,7 +161,7 @@ class Tree:
 
 
 def change_mode(handle: int, mode: int) -> None:
-    """Change the mode of what a handle (O_PATH) stands for, which is no link."""
+    """Change the mode of what a handle (O_PATH) stands for."""
     Path(f"/proc/self/fd/{handle}").chmod(mode)
 
 
