@@ -93,11 +93,13 @@ def _pairs(numbers: list[int]) -> list[tuple[int, int]]:
 
 def _check_sparse(sparse: _Sparse, stored: int) -> None:
     """Raise CorruptBlob unless the parts are in order, within the file, and as much as there is."""
-    end = 0
+    end, is_whole = 0, True
     for offset, size in sparse.parts:
         if offset < end:
             raise CorruptBlob("a sparse file whose parts overlap")
-        end = offset + size
+        if size and not is_whole:  # GNU tar pads each part to a block, others do not
+            raise CorruptBlob("a sparse file with a part of an odd size: readers differ on it")
+        end, is_whole = offset + size, is_whole and not size % BLOCK_SIZE
     if end > sparse.size or sparse.size > _MAX_SIZE:
         raise CorruptBlob("a sparse file with parts beyond its end")
     if sum(size for _, size in sparse.parts) != stored:
