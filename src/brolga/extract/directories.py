@@ -70,7 +70,9 @@ class Directories:
 
     def list(self, path: bytes, attributes: Attributes) -> None:
         """Make a directory that has an entry."""
-        if path not in self._attributes:
+        if path in self._attributes:
+            clear_xattrs(self._tree.open(path))
+        else:
             if path:
                 self.open(parent_of(path))
             self._prepare(path, is_listed=True)
