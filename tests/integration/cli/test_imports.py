@@ -62,6 +62,11 @@ VERBS = {
         f"{COMMAND} {REGISTRY} {MANIFEST} cli.commands.manifest",
         f"{NETWORK} hashlib json",
     ),
+    "extract": (
+        ["extract", "{}/app:v1", "{directory}/root"],
+        f"{COMMAND} {REGISTRY} {MANIFEST} cli.commands.extract",
+        f"{NETWORK} ctypes",
+    ),
     "layer push": (
         ["layer", "push", "{}/empty"],
         f"{COMMAND} {REGISTRY} {UPLOAD} cli.commands.layer",
@@ -95,7 +100,7 @@ def test_verb_loads_nothing_that_it_does_not_need(
 ) -> None:
     assert app.startswith(registry.address)
     arguments, own, heavy = VERBS[verb]
-    arguments = [argument.format(registry.address) for argument in arguments]
+    arguments = [argument.format(registry.address, directory=tmp_path) for argument in arguments]
     loaded = _loaded(tmp_path / "modules", _RUN, *arguments)
     allowed = {"brolga", *(f"brolga.{name}" for name in own.split())}
     ours = {name for name in loaded if name.partition(".")[0] == "brolga"}
