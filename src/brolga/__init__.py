@@ -66,7 +66,7 @@ if TYPE_CHECKING:
         StoredBlob,
         uncompressed,
     )
-    from brolga.images.flatten import LayerWarning
+    from brolga.images.layer_notes import LayerWarning
     from brolga.images.validate import Problem, validate
     from brolga.protocol import Credentials, Retry
     from brolga.spec.blob import Blob, BlobStream, Layer, LayerState, Progress
@@ -104,7 +104,7 @@ else:
             "brolga.images": (
                 "Image ImageIndex InMemoryBlob RangeOptions SeekableBlob StoredBlob uncompressed"
             ),
-            "brolga.images.flatten": "LayerWarning",
+            "brolga.images.layer_notes": "LayerWarning",
             "brolga.images.validate": "Problem validate",
             "brolga.protocol": "Credentials Retry",
             "brolga.spec.blob": "Blob BlobStream Layer LayerState Progress",

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from brolga.extract.attributes import Attributes, clear_xattrs, set_attributes
-from brolga.images.whiteouts import ancestors, parent_of
+from brolga.images.paths import ancestors, parent_of
 
 if TYPE_CHECKING:
     from brolga.extract.report import Report

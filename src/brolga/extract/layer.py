@@ -19,8 +19,8 @@ from brolga.extract.directories import Directories
 from brolga.extract.names import LayerNames
 from brolga.extract.state import NAME
 from brolga.extract.tree import change_mode
+from brolga.images.paths import parent_of
 from brolga.images.whiteout_names import Whiteout, parse_whiteout
-from brolga.images.whiteouts import parent_of
 from brolga.tar import reader
 from brolga.tar.reader import printable_name as printable
 

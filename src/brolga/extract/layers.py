@@ -15,7 +15,7 @@ from brolga.extract.report import Report
 from brolga.extract.state import NAME, State, finish, open_state
 from brolga.extract.tree import Tree, open_tree
 from brolga.images.blobs import verified_blocks
-from brolga.images.flatten import check_not_encrypted, describe_layer
+from brolga.images.layer_notes import check_not_encrypted, describe_layer
 from brolga.stream.decompression import Limits, decompress
 from brolga.tar.entries import read_entries
 from brolga.tar.reader import printable_name as printable
@@ -43,6 +43,7 @@ def extract_layers(
     what reading the layers raises.
     """
     report = Report(options.on_warning, strict=options.strict)
+    check_not_encrypted(layers)
     digests = [str(layer.descriptor.digest) for layer in layers]
     with (
         _hint_of(directory),
@@ -54,7 +55,6 @@ def extract_layers(
             layer = layers[number - 1]
             extraction = LayerExtraction(tree, state, options, report)
             with _error_place(extraction, report.place):
-                check_not_encrypted(layer)
                 _extract(layer, extraction, state)
             state.complete_layer()
         _check_selected(tree, options)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import LayerError
-from brolga.images.whiteouts import ancestors, normalize_path, parent_of, resolve_links
+from brolga.images.paths import ancestors, normalize_path, parent_of, resolve_links
 from brolga.tar.reader import printable_name as printable
 
 if TYPE_CHECKING:

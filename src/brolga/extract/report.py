@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from brolga.errors import LayerError
-from brolga.images.flatten import LayerWarning
+from brolga.images.layer_notes import LayerWarning
 
 _MAX_WARNINGS: Final = 100  # of one image
 

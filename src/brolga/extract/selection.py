@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Self
 
-from brolga.images.whiteouts import ancestors, normalize_path
+from brolga.images.paths import ancestors, normalize_path
 from brolga.spec.value import Value
 
 

@@ -7,20 +7,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 
-from brolga.errors import CorruptBlob, LayerError, NotComputed
+from brolga.errors import CorruptBlob, LayerError
+from brolga.images.layer_notes import LayerWarning, check_not_encrypted, describe_layer
 from brolga.images.whiteouts import Merge
 from brolga.spec.blob import Blob, runs_user_code
-from brolga.spec.mediatypes import COMPRESSION_BY_LAYER, ENCRYPTED
 from brolga.stream.decompression import DEFAULT_LIMITS, Limits, decompress
 from brolga.stream.layer import StreamLayer
 from brolga.tar.entries import read_entries
 from brolga.tar.writer import ARCHIVE_END
-
-
-class LayerWarning(UserWarning):
-    """An entry of a layer on which readers differ, and what the result shows."""
 
 
 def flatten_layers(
@@ -59,11 +54,11 @@ def merge_layers(
     a LayerWarning; with `strict` it is an error. Raises LayerError if one pass cannot decide the
     result, CorruptBlob for a layer that is not a valid tar, and what reading the layers raises.
     """
+    check_not_encrypted(layers)
     merge = Merge(strict=strict)
     for number in range(len(layers), 0, -1):
         layer = layers[number - 1]
         try:
-            check_not_encrypted(layer)
             with layer.open() as stream:
                 entries = read_entries(decompress(stream, limits))
                 for block in merge.add(entries, number):
@@ -74,24 +69,6 @@ def merge_layers(
         _report(merge.warnings, number, layers, on_warning)
     yield from merge.hard_links()
     yield ARCHIVE_END
-
-
-def describe_layer(number: int, layers: Sequence[Blob]) -> str:
-    """Return the place of a layer, and its media type if that is not a layer's."""
-    descriptor = layers[number - 1].descriptor
-    place = f"layer {number} of {len(layers)}, {descriptor.digest}"
-    if descriptor.media_type in COMPRESSION_BY_LAYER:
-        return place
-    return f"{place} of the media type {descriptor.media_type}, which is not a layer's"
-
-
-def check_not_encrypted(layer: Blob) -> None:
-    """Raise LayerError for a layer that is encrypted."""
-    with suppress(NotComputed):
-        if layer.descriptor.media_type.endswith(ENCRYPTED):
-            raise LayerError(
-                "it is encrypted: decrypt the image first, as `skopeo copy --decryption-key` does"
-            )
 
 
 def _report(

@@ -7,11 +7,12 @@ names each entry for which that differs. An image that one pass cannot merge is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Final
 
 from brolga.errors import LayerError
+from brolga.images.paths import ancestors, normalize_path, parent_of, resolve_links
 from brolga.images.whiteout_names import parse_whiteout
 from brolga.spec.value import Value, field
 from brolga.tar.entries import Entry
@@ -22,8 +23,6 @@ from brolga.tar.writer import encode_data, encode_header
 _MAX_MEMORY: Final = 1 << 30  # bytes of names, and of Python's objects for them
 _NAME_COST: Final = 100  # bytes of memory beyond the name itself
 _MAX_WARNINGS: Final = 100  # of one image
-_MAX_PATH: Final = 4096  # bytes; systems that run containers open no longer path
-_MAX_LINKS: Final = 40  # on one path, as in Linux
 
 
 class _UpperLayers(Value):
@@ -278,58 +277,3 @@ def _two_kinds_error(path: bytes) -> LayerError:
         f"{printable(path)} is both a directory and something else in the same layer, so readers "
         "differ on what it shows"
     )
-
-
-def normalize_path(name: bytes) -> bytes:
-    """Return the path of a name: `a`, `./a`, `/a` and `a/` are one. Raises LayerError for '..'."""
-    if len(name) > _MAX_PATH:
-        raise LayerError(f"a name of {len(name)} bytes, but a file's has at most {_MAX_PATH}")
-    parts = [part for part in name.split(b"/") if part not in {b"", b"."}]
-    if b".." in parts:
-        raise LayerError(f"the name {printable(name)} leads upwards by '..'")
-    return b"/".join(parts)
-
-
-def parent_of(path: bytes) -> bytes:
-    """Return the directory of a path."""
-    return path.rpartition(b"/")[0]
-
-
-def ancestors(path: bytes) -> list[bytes]:
-    """Return all directories of a path, the nearest first, the root last."""
-    parents = []
-    while path:
-        path = parent_of(path)
-        parents.append(path)
-    return parents
-
-
-def resolve_links(
-    directory: bytes, links: Mapping[bytes, bytes], cross: Callable[[bytes], object]
-) -> bytes:
-    """Return the directory that a path leads to through symbolic links; the root is "".
-
-    `cross` is called with each directory that a link's `..` leaves again. Raises LayerError if the
-    path has too many links, or becomes too long.
-    """
-    todo, done, followed = directory.split(b"/")[::-1], list[bytes](), 0
-    while todo:
-        part = todo.pop()
-        if part == b"..":
-            cross(b"/".join(done))
-            del done[-1:]
-        elif part not in {b"", b"."}:
-            done.append(part)
-            target = links.get(b"/".join(done))
-            if target is not None:
-                followed += 1
-                del done[-1 if not target.startswith(b"/") else 0 :]
-                todo += target.split(b"/")[::-1]
-        if followed > _MAX_LINKS:
-            raise LayerError(
-                f"{printable(directory)} leads through more than {_MAX_LINKS} symbolic links"
-            )
-    path = b"/".join(done)
-    if len(path) > _MAX_PATH:
-        raise LayerError(f"{printable(directory)} leads to a name of {len(path)} bytes")
-    return path

@@ -8,6 +8,11 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.cli_images import push_image
+from tests.tars import tar
+
+from brolga.images import Image
+from brolga.stream.layer import StreamLayer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +39,14 @@ UPLOAD = (
     "protocol.upload.machine protocol.upload.recovery protocol.upload.session "
     "spec.blob spec.descriptor spec.json stream.compression stream.iterables stream.layer "
     "stream.pipeline stream.replay stream.sources tar tar.completeness tar.reader"
+)
+EXTRACT = (
+    "extract extract.attributes extract.content extract.directories extract.layer extract.layers "
+    "extract.limits extract.names extract.openat2 extract.options extract.report "
+    "extract.selection extract.state extract.tree images.blobs images.image images.index "
+    "images.layer_notes images.paths images.whiteout_names protocol.blobs spec.blob spec.config "
+    "stores.blob_reader stores.read_budget stores.store stream.compression stream.decompression "
+    "tar tar.entries tar.reader"
 )
 # What takes long to load, and few verbs need.
 HEAVY = (
@@ -63,9 +76,10 @@ VERBS = {
         f"{NETWORK} hashlib json",
     ),
     "extract": (
-        ["extract", "{}/app:v1", "{directory}/root"],
-        f"{COMMAND} {REGISTRY} {MANIFEST} cli.commands.extract",
-        f"{NETWORK} ctypes",
+        ["extract", "{}/files", "{directory}/root"],
+        f"{COMMAND} {REGISTRY} {MANIFEST} {EXTRACT} cli.commands.extract",
+        # openat2(2), the record of the extraction, and what decompresses.
+        f"{NETWORK} ctypes hashlib isal json pathlib zlib zlib_ng",
     ),
     "layer push": (
         ["layer", "push", "{}/empty"],
@@ -94,6 +108,14 @@ def _loaded(path: Path, code: str, *arguments: str) -> set[str]:
     return set(path.read_text().split())
 
 
+@pytest.fixture
+def _files(registry: EmbeddedRegistry) -> None:
+    """Push an image whose layer is a tar."""
+    image = Image.empty().append(StreamLayer([tar("a", "d/b")]))
+    push_image(f"{registry.address}/files", image)
+
+
+@pytest.mark.usefixtures("_files")
 @pytest.mark.parametrize("verb", VERBS)
 def test_verb_loads_nothing_that_it_does_not_need(
     verb: str, app: str, registry: EmbeddedRegistry, tmp_path: Path

@@ -12,7 +12,7 @@ from tests.tars import entry, layer, link, symlink, tar
 
 from brolga.errors import CorruptBlob, ExtractionError, LayerError
 from brolga.extract import ExtractOptions, extract_layers
-from brolga.images.flatten import LayerWarning
+from brolga.images.layer_notes import LayerWarning
 
 if TYPE_CHECKING:
     from pathlib import Path
