@@ -37,7 +37,7 @@ REG, LNK, SYM, DIR = tarfile.REGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.
 def entry(name: str, data: bytes = b"", **members: object) -> tuple[tarfile.TarInfo, bytes]:
     """Make an entry: a directory if the name ends with a slash, else a file."""
     info = tarfile.TarInfo(name.removesuffix("/") or "/")
-    info.type = DIR if name.endswith("/") else REG
+    info.type, info.mode = (DIR, 0o755) if name.endswith("/") else (REG, 0o644)
     info.size = len(data)
     for member, value in members.items():
         setattr(info, member, value)

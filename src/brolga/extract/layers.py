@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from brolga.errors import BrolgaError, CorruptBlob, DigestMismatch, ExtractionError, LayerError
 from brolga.extract.layer import LayerExtraction
 from brolga.extract.options import DEFAULT_OPTIONS, ExtractOptions
 from brolga.extract.report import Report
-from brolga.extract.state import NAME, State, finish, open_state
+from brolga.extract.state import NAME, finish, open_state
 from brolga.extract.tree import Tree, open_tree
-from brolga.images.blobs import verified_blocks
+from brolga.images.blobs import BlockStream, verified_blocks
 from brolga.images.layer_notes import check_not_encrypted, describe_layer
+from brolga.spec.blob import Block, runs_user_code
+from brolga.spec.value import Value
 from brolga.stream.decompression import Limits, decompress
+from brolga.stream.read_ahead import read_ahead
 from brolga.tar.entries import read_entries
 from brolga.tar.reader import printable_name as printable
 
 if TYPE_CHECKING:
+    from brolga.extract.limits import Usage
     from brolga.spec.blob import Blob
+    from brolga.spec.descriptor import Descriptor
 
-_UNLIMITED = Limits(size=None, ratio=None)  # `Usage` has the limits of all layers
+_UNLIMITED: Final = Limits(size=None, ratio=None)  # `Usage` has the limits of all layers
+_READ_AHEAD: Final = 4 << 20  # uncompressed bytes
 
 
 def extract_layers(
@@ -52,25 +58,54 @@ def extract_layers(
     ):
         for number in range(state.done + 1, len(layers) + 1):
             report.place = describe_layer(number, layers)
-            layer = layers[number - 1]
             extraction = LayerExtraction(tree, state, options, report)
-            with _error_place(extraction, report.place):
-                _extract(layer, extraction, state)
+            blob = _CountedBlob(layers[number - 1], state.usage)
+            with _error_place(extraction, report.place), closing(_decompressed(blob)) as blocks:
+                extraction.extract(read_entries(state.usage.count_written(blocks)))
+                extraction.finish()
             state.complete_layer()
         _check_selected(tree, options)
         finish(tree)
 
 
-def _extract(layer: Blob, extraction: LayerExtraction, state: State) -> None:
-    """Extract one layer, and verify it."""
-    usage, before = state.usage, state.usage.read
-    with layer.open() as stream:
-        compressed = usage.count_read(verified_blocks(layer, stream))
-        blocks = usage.count_written(decompress(compressed, _UNLIMITED))
-        extraction.extract(read_entries(blocks))
-    if (size := usage.read - before) != layer.descriptor.size:
-        raise CorruptBlob(f"{size} bytes, but its descriptor says {layer.descriptor.size}")
-    extraction.finish()
+class _CountedBlob(Value):
+    """A blob that is verified, and whose compressed bytes are counted, while it is read."""
+
+    blob: Blob
+    usage: Usage
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return self.blob.descriptor
+
+    @property
+    def runs_user_code(self) -> bool:
+        return runs_user_code(self.blob)
+
+    def open(self) -> BlockStream:
+        return BlockStream(self._blocks())
+
+    def _blocks(self) -> Generator[Block, None, None]:
+        size, expected = 0, self.descriptor.size
+        with self.blob.open() as stream:
+            for block in verified_blocks(self.blob, stream):
+                size += len(block)
+                self.usage.read += len(block)
+                yield block
+        if size != expected:
+            raise CorruptBlob(f"{size} bytes, but its descriptor says {expected}")
+
+
+def _decompressed(blob: Blob) -> Generator[Block, None, None]:
+    """Return the uncompressed bytes, decompressed ahead in a thread unless it is the user's."""
+
+    def decompress_blob() -> Generator[Block, None, None]:
+        with blob.open() as stream:
+            yield from decompress(stream, _UNLIMITED)
+
+    if runs_user_code(blob):
+        return decompress_blob()
+    return read_ahead(decompress_blob, limit=_READ_AHEAD)
 
 
 @contextmanager

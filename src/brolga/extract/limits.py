@@ -41,12 +41,6 @@ class Usage:
         self.written = written
         self.entries = entries
 
-    def count_read(self, blocks: Iterable[Block]) -> Iterator[Block]:
-        """Yield compressed blocks."""
-        for block in blocks:
-            self.read += len(block)
-            yield block
-
     def count_written(self, blocks: Iterable[Block]) -> Iterator[Block]:
         """Yield uncompressed blocks."""
         for block in blocks:
