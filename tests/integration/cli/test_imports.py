@@ -46,7 +46,7 @@ EXTRACT = (
     "extract.selection extract.state extract.tree images.blobs images.image images.index "
     "images.layer_notes images.paths images.whiteout_names protocol.blobs spec.blob spec.config "
     "stores.blob_reader stores.read_budget stores.store stream.compression stream.decompression "
-    "tar tar.entries tar.reader"
+    "stream.read_ahead tar tar.entries tar.reader"
 )
 # What takes long to load, and few verbs need.
 HEAVY = (
@@ -79,7 +79,7 @@ VERBS = {
         ["extract", "{}/files", "{directory}/root"],
         f"{COMMAND} {REGISTRY} {MANIFEST} {EXTRACT} cli.commands.extract",
         # openat2(2), the record of the extraction, and what decompresses.
-        f"{NETWORK} ctypes hashlib isal json pathlib zlib zlib_ng",
+        f"{NETWORK} ctypes hashlib isal json pathlib queue zlib zlib_ng",
     ),
     "layer push": (
         ["layer", "push", "{}/empty"],
