@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from brolga.errors import CorruptBlob
+from brolga.errors import CorruptBlob, ExtractionError
 from brolga.spec.value import Value, field
 from brolga.tar.reader import FILE
 from brolga.tar.reader import printable_name as printable
@@ -51,7 +51,8 @@ class AttributeReader:
         self._keeps_owner = os.geteuid() == 0
         self._setuid = options.setuid
         self._report = report
-        self._cleared: list[bytes] = []  # the names of entries that lost rights
+        self._cleared = 0  # entries that lost rights
+        self._first_cleared = b""
 
     def read(self, entry: Entry) -> Attributes:
         """Return the attributes of an entry. Raises CorruptBlob for numbers out of range."""
@@ -59,7 +60,7 @@ class AttributeReader:
         mode = meta.mode & _MODE
         if mode & _RIGHTS_OF_OTHERS and not self._setuid:
             mode &= ~_RIGHTS_OF_OTHERS
-            self._cleared.append(entry.name)
+            self._count_cleared(entry)
         seconds = records.get(b"mtime") if records else None
         mtime_ns = _parse_time(seconds) if seconds else meta.mtime * 10**9
         if abs(mtime_ns) > _MAX_TIME * 10**9:
@@ -75,11 +76,15 @@ class AttributeReader:
     def report_cleared(self) -> None:
         """Report the entries without their setuid and setgid bits and file capabilities."""
         if self._cleared:
-            more = f" and of {len(self._cleared) - 1} more" if len(self._cleared) > 1 else ""
+            more = f" and of {self._cleared - 1} more" if self._cleared > 1 else ""
             self._report.warn(
-                f"the setuid and setgid bits and capabilities of {printable(self._cleared[0])}"
+                f"the setuid and setgid bits and capabilities of {printable(self._first_cleared)}"
                 f"{more} are left out"
             )
+
+    def _count_cleared(self, entry: Entry) -> None:
+        self._first_cleared = self._first_cleared or entry.name
+        self._cleared += 1
 
     def _owner(self, entry: Entry) -> tuple[int, int] | None:
         if self._mapped is not None or not self._keeps_owner:
@@ -104,7 +109,7 @@ class AttributeReader:
         if not is_usual or name.startswith(_OVERLAYFS):
             reason = "which is not for an image to set"
         elif name == _CAPABILITY and not self._setuid:
-            self._cleared.append(entry.name)
+            self._count_cleared(entry)
             return False
         elif not (entry.is_directory or entry.kind == FILE):
             reason = "which only files and directories have"
@@ -120,8 +125,18 @@ class AttributeReader:
 def set_attributes(descriptor: int, attributes: Attributes, path: bytes, report: Report) -> None:
     """Give an open file or directory its attributes, and report an xattr that cannot be set."""
     if attributes.owner is not None:
-        os.fchown(descriptor, *attributes.owner)
+        with _owner_error(attributes.owner):
+            os.fchown(descriptor, *attributes.owner)
     # Before the mode, which may forbid it; after the owner, whose change drops capabilities.
+    if attributes.xattrs:
+        set_xattrs(descriptor, attributes, path, report)
+    os.fchmod(descriptor, attributes.mode)
+    if attributes.mtime_ns is not None:
+        os.utime(descriptor, ns=(attributes.mtime_ns, attributes.mtime_ns))
+
+
+def set_xattrs(descriptor: int, attributes: Attributes, path: bytes, report: Report) -> None:
+    """Set the extended attributes of an open file or directory; report one that cannot be set."""
     for name, value in attributes.xattrs.items():
         try:
             os.setxattr(descriptor, name, value)
@@ -130,9 +145,6 @@ def set_attributes(descriptor: int, attributes: Attributes, path: bytes, report:
                 f"the extended attribute {printable(name)} of {printable(path)} cannot be set: "
                 f"{error.strerror}"
             )
-    os.fchmod(descriptor, attributes.mode)
-    if attributes.mtime_ns is not None:
-        os.utime(descriptor, ns=(attributes.mtime_ns, attributes.mtime_ns))
 
 
 def clear_xattrs(descriptor: int) -> None:
@@ -146,10 +158,23 @@ def clear_xattrs(descriptor: int) -> None:
 def set_link_attributes(directory: int, name: bytes, attributes: Attributes) -> None:
     """Give a symbolic link, or a file that cannot be opened, its owner and time."""
     if attributes.owner is not None:
-        os.chown(name, *attributes.owner, dir_fd=directory, follow_symlinks=False)
+        with _owner_error(attributes.owner):
+            os.chown(name, *attributes.owner, dir_fd=directory, follow_symlinks=False)
     if attributes.mtime_ns is not None:
         times = attributes.mtime_ns, attributes.mtime_ns
         os.utime(name, ns=times, dir_fd=directory, follow_symlinks=False)
+
+
+@contextmanager
+def _owner_error(owner: tuple[int, int]) -> Iterator[None]:
+    """Raise ExtractionError if an owner cannot be set, as in a user namespace that lacks it."""
+    try:
+        yield
+    except OSError as error:
+        raise ExtractionError(
+            f"the owner {owner[0]}:{owner[1]} cannot be set: {error.strerror}",
+            hint="--map-owner UID:GID gives all files to one owner",
+        ) from error
 
 
 def _parse_id(record: bytes | None, number: int) -> int:

@@ -11,8 +11,9 @@ import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from brolga.extract.attributes import Attributes, clear_xattrs, set_attributes
+from brolga.extract.attributes import Attributes, clear_xattrs, set_attributes, set_xattrs
 from brolga.images.paths import ancestors, parent_of
+from brolga.spec.value import replace
 
 if TYPE_CHECKING:
     from brolga.extract.report import Report
@@ -34,11 +35,13 @@ class Directories:
         tree: Tree,
         state: State,
         implied: Attributes,
+        report: Report,
         replace: Callable[[bytes, bool], None],
     ) -> None:
         self._tree = tree
         self._state = state
         self._implied = implied
+        self._report = report
         self._replace = replace
         self._attributes: dict[bytes, Attributes] = {}  # of those that are ready to be worked in
         self._listed: set[bytes] = set()
@@ -76,7 +79,9 @@ class Directories:
             if path:
                 self.open(parent_of(path))
             self._prepare(path, is_listed=True)
-        self._attributes[path] = attributes
+        if attributes.xattrs:  # now, as all of them together could fill the memory
+            set_xattrs(self._tree.open(path), attributes, path, self._report)
+        self._attributes[path] = replace(attributes, xattrs={})
         self._listed.add(path)
 
     def forget(self, removed: Removed) -> None:
@@ -88,11 +93,11 @@ class Directories:
                 self._attributes[path] = self._implied
                 clear_xattrs(self._tree.open(path))
 
-    def finish(self, report: Report) -> None:
+    def finish(self) -> None:
         """Set the modes and times, those of the inner directories first."""
         for path in sorted(self._attributes, reverse=True):
             descriptor = self._tree.open(path)
-            set_attributes(descriptor, self._attributes[path], path, report)
+            set_attributes(descriptor, self._attributes[path], path, self._report)
 
     def _prepare(self, path: bytes, *, is_listed: bool = False) -> Attributes:
         """Let the user work in a directory, or make it; return what it gets at the end."""

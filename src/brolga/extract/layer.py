@@ -52,7 +52,7 @@ class LayerExtraction:
         self._names = LayerNames(NAME)
         self._attributes = AttributeReader(options, report)
         implied = self._attributes.implied
-        self._directories = Directories(tree, state, implied, self._replace_by_directory)
+        self._directories = Directories(tree, state, implied, report, self._replace_by_directory)
         self._removed: set[bytes] = set()
         self._left_out: set[bytes] = set()
         self._create: dict[bytes, Callable[[Entry, bytes], None]] = {
@@ -77,7 +77,7 @@ class LayerExtraction:
     def finish(self) -> None:
         """Set the modes and times of the directories, after the layer was read to its end."""
         self._attributes.report_cleared()
-        self._directories.finish(self._report)
+        self._directories.finish()
 
     def _extract(self, entry: Entry, path: bytes) -> None:
         """Record an entry, and create it if it is selected."""
@@ -113,6 +113,7 @@ class LayerExtraction:
             return
         else:
             names.check_removal(hidden)
+            names.count_memory(hidden)
             self._removed.add(hidden)
             removed = self._tree.remove(hidden, names)
         self._directories.forget(removed)
@@ -191,6 +192,7 @@ class LayerExtraction:
     def _leave_out(self, path: bytes, reason: str) -> None:
         """Report an entry that is left out, and remove what it hides."""
         self._report.warn(f"{printable(path)} {reason}: it is left out")
+        self._names.count_memory(path)
         self._left_out.add(path)
         self._directories.open(parent_of(path))
         self._remove(path)

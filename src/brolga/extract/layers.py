@@ -116,7 +116,7 @@ def _error_place(extraction: LayerExtraction, place: str) -> Iterator[None]:
     except DigestMismatch as error:  # of the layer as a whole
         error.args = (f"{place}: {error}",)
         raise
-    except (CorruptBlob, LayerError) as error:
+    except (CorruptBlob, ExtractionError, LayerError) as error:
         error.args = (f"{place}{_entry(extraction)}: {error}",)
         raise
     except OSError as error:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from brolga.tar.entries import Entry
 
 _MAX_MEMORY: Final = 1 << 29  # bytes of names, and of Python's objects for them
-_NAME_COST: Final = 100  # bytes of memory beyond the name itself
+# Bytes of memory beyond the name itself.
+_NAME_COST: Final = 100
+_DIRECTORY_COST: Final = 600
 
 
 class LayerNames:
@@ -57,7 +59,7 @@ class LayerNames:
         while path not in self.directories:
             if path in self.files:
                 raise _two_kinds_error(path)
-            self._count_memory(path)
+            self.count_memory(path, _DIRECTORY_COST)
             self.directories.add(path)
             path = parent_of(path)
 
@@ -74,11 +76,11 @@ class LayerNames:
         if path in self.directories:
             raise _two_kinds_error(path)
         if path not in self.files:
-            self._count_memory(path)
+            self.count_memory(path)
             self.files.add(path)
         self._symlinks.pop(path, None)
         if entry.is_symlink:
-            self._count_memory(entry.link)
+            self.count_memory(entry.link)
             self._symlinks[path] = entry.link
 
     def add_hard_link(self, path: bytes, target: bytes) -> None:
@@ -89,11 +91,12 @@ class LayerNames:
             raise LayerError(
                 f"the hard link {printable(path)} points to {printable(target)}, a directory"
             )
+        self.count_memory(target)
         self._targets.add(target)
         if target in self._symlinks:  # which the link then is too
             self._symlinks[path] = self._symlinks[target]
         while target not in self.files and target not in self._kept:
-            self._count_memory(target)
+            self.count_memory(target)
             self._kept.add(target)
             target = parent_of(target)
 
@@ -109,8 +112,9 @@ class LayerNames:
         """Return whether this layer has a file at a path, or in place of one of its parents."""
         return not self.files.isdisjoint((path, *ancestors(path)))
 
-    def _count_memory(self, name: bytes) -> None:
-        self._memory += len(name) + _NAME_COST
+    def count_memory(self, name: bytes, cost: int = _NAME_COST) -> None:
+        """Count a name that is kept. Raises LayerError if all take too much memory."""
+        self._memory += len(name) + cost
         if self._memory > _MAX_MEMORY:
             raise LayerError(f"the names in the layer take more than {_MAX_MEMORY} bytes of memory")
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 NAME: Final = b".brolga-extract"
 _VERSION: Final = 1
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_MAX_SIZE: Final = 1 << 30  # bytes
 
 
 class State:
@@ -35,18 +34,25 @@ class State:
     directory without a time was made for what is in it.
     """
 
-    def __init__(self, descriptor: int, usage: Usage, lines: Iterable[dict[str, Any]] = ()) -> None:
+    def __init__(self, descriptor: int, usage: Usage) -> None:
         self._descriptor = descriptor
         self.usage = usage
         self.done = 0
         self.directories: dict[bytes, tuple[int, int | None]] = {}
+
+    def restore(self, lines: Iterable[dict[str, Any]]) -> None:
+        """Take what an earlier process wrote."""
+        usage = self.usage
         for line in lines:
-            if "layer" in line:
-                self.done = line["layer"]
-                usage.read, usage.written, usage.entries = line["usage"]
-                self.directories.clear()
-            else:
-                self.directories[os.fsencode(line["path"])] = line["mode"], line["mtime"]
+            try:
+                if "layer" in line:
+                    self.done = line["layer"]
+                    usage.read, usage.written, usage.entries = line["usage"]
+                    self.directories.clear()
+                else:
+                    self.directories[os.fsencode(line["path"])] = line["mode"], line["mtime"]
+            except (KeyError, TypeError, ValueError) as error:
+                raise _damaged_error() from error
 
     def record_directory(self, path: bytes, mode: int, mtime_ns: int | None) -> None:
         """Record what a directory has, before it is changed or made."""
@@ -79,20 +85,20 @@ def open_state(tree: Tree, layers: Sequence[str], options: ExtractOptions) -> It
         "setuid": options.setuid,
         "owner": list(options.map_owner or ()),
     }
-    usage = Usage(options.limits)
     descriptor = _open(tree)
     try:
         _lock(descriptor)
         if options.clean:
             tree.empty(b"", {NAME})
             os.ftruncate(descriptor, 0)
+        state = State(descriptor, Usage(options.limits))
         lines = _read(descriptor)
-        if not lines:
-            state = State(descriptor, usage)
+        found = next(lines, None)
+        if found is None:
             state.append(head)
         else:
-            _check(lines[0], head)
-            state = State(descriptor, usage, lines[1:])
+            _check(found, head)
+            state.restore(lines)
         yield state
     finally:
         os.close(descriptor)
@@ -138,20 +144,25 @@ def _encode(line: dict[str, Any]) -> bytes:
     return json.dumps(line).encode() + b"\n"
 
 
-def _read(descriptor: int) -> list[dict[str, Any]]:
-    """Return the lines. The last one is cut off if a kill left it incomplete."""
+def _read(descriptor: int) -> Iterator[dict[str, Any]]:
+    """Yield the lines. The last one is cut off if a kill left it incomplete."""
     import json
 
-    size = os.fstat(descriptor).st_size
-    data = os.pread(descriptor, min(size, _MAX_SIZE), 0)
-    whole = data[: data.rfind(b"\n") + 1]
-    os.ftruncate(descriptor, len(whole))
-    try:
-        return [dict(json.loads(line)) for line in whole.splitlines()]
-    except (ValueError, TypeError) as error:
-        raise ExtractionError(
-            "the record of the extraction is damaged", hint="--clean starts over"
-        ) from error
+    with open(descriptor, "rb", closefd=False) as file:
+        size = 0
+        for line in file:
+            if not line.endswith(b"\n"):
+                os.ftruncate(descriptor, size)
+                return
+            size += len(line)
+            try:
+                yield dict(json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise _damaged_error() from error
+
+
+def _damaged_error() -> ExtractionError:
+    return ExtractionError("the record of the extraction is damaged", hint="--clean starts over")
 
 
 def _check(found: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -134,11 +134,23 @@ def test_file_in_place_of_directory_is_error(tmp_path: Path) -> None:
         extract(tmp_path / "file", BELOW)
 
 
-@pytest.mark.parametrize("text", ["[1]\n", "not JSON\n", "3\n"])
+@pytest.mark.parametrize("text", ["[1]\n", "not JSON\n", "3\n"], ids=range(3))
 def test_damaged_record_is_error(tmp_path: Path, text: str) -> None:
     (tmp_path / RECORD).write_text(text)
     with pytest.raises(ExtractionError, match="record of the extraction is damaged"):
         extract(tmp_path, BELOW)
+
+
+@pytest.mark.parametrize(
+    "line", [{"layer": 1}, {"layer": 1, "usage": 3}, {"path": 1}, {}], ids=range(4)
+)
+def test_damaged_line_of_record_is_error(tmp_path: Path, line: dict[str, object]) -> None:
+    with pytest.raises(Cut):
+        extract_layers([layer(BELOW), cut(ABOVE, 512)], tmp_path)
+    with (tmp_path / RECORD).open("a") as record:
+        record.write(json.dumps(line) + "\n")
+    with pytest.raises(ExtractionError, match="record of the extraction is damaged"):
+        extract(tmp_path, BELOW, ABOVE)
 
 
 def test_record_with_another_name_is_not_written(tmp_path: Path) -> None:
