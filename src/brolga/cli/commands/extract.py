@@ -77,6 +77,7 @@ def _parse_owner(text: str) -> tuple[int, int]:
 @click.option(
     "--clean", is_flag=True, help="Delete what an interrupted extraction left, and start over."
 )
+@options.jobs
 @options.json_output
 @options.connection
 def command(  # noqa: PLR0913 - the flags of the verb
@@ -93,6 +94,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     max_entries: int | None,
     strict: bool,
     clean: bool,
+    jobs: int,
     as_json: bool,
     connection: options.ConnectionOptions,
 ) -> None:
@@ -118,7 +120,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
         on_warning=partial(print_warning, ref),
         clean=clean,
     )
-    with open_client(connection) as client:
+    with open_client(connection, jobs=jobs) as client:
         image = client.extract(ref, directory, only=only, platform=platform, options=chosen)
     print_result(
         str(image.digest),
