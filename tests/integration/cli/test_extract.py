@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from typing import TYPE_CHECKING
 
@@ -142,6 +143,14 @@ def test_extract_cleans_unfinished_extraction_of_another_image(
     assert "unfinished extraction of another image" in outcome.err
     assert brolga("extract", "--clean", app, str(target)).code == 0
     assert files_in(target).keys() == {"a", "d", "d/run", "lib"}
+
+
+def test_extract_gives_files_to_mapped_owner(brolga: Brolga, app: str, tmp_path: Path) -> None:
+    """A user may name only itself."""
+    owner = f"{os.getuid()}:{os.getgid()}"
+    assert brolga("extract", "--map-owner", owner, app, str(tmp_path / "root")).code == 0
+    status = (tmp_path / "root/lib").lstat()
+    assert f"{status.st_uid}:{status.st_gid}" == owner
 
 
 @pytest.mark.parametrize("owner", ["root", "1", "1:", "-1:2", "1:2:3"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,7 @@ from brolga.spec.value import replace
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from brolga.spec.blob import Blob
+    from brolga.spec.blob import Blob, BlobStream
 
 LAYERS = tar(entry("a", bytes(5000))), tar(entry("d/b", bytes(5000)))
 
@@ -71,6 +72,23 @@ def test_layer_with_wrong_digest_is_error_and_directory_is_not_complete(tmp_path
 def test_layer_with_wrong_size_is_error(tmp_path: Path) -> None:
     with pytest.raises(CorruptBlob, match="10240 bytes, but its descriptor says 10239"):
         extract_layers([blob(LAYERS[0], as_if=LAYERS[0], size=10239)], tmp_path)
+
+
+class UserBlob:
+    """A blob of the user's code, which runs in the thread that calls."""
+
+    descriptor = layer(LAYERS[0]).descriptor
+
+    def open(self) -> BlobStream:
+        self.thread = threading.current_thread()
+        return layer(LAYERS[0]).open()
+
+
+def test_layer_of_user_is_read_in_thread_that_calls(tmp_path: Path) -> None:
+    blob = UserBlob()
+    extract_layers([blob], tmp_path)
+    assert blob.thread is threading.current_thread()
+    assert files_in(tmp_path).keys() == {"a"}
 
 
 def test_encrypted_layer_is_error(tmp_path: Path) -> None:
