@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         RegistryError,
         SourceError,
         SpoolError,
+        StateError,
         StreamConsumed,
         StreamNotReplayable,
         TagConflict,
@@ -95,8 +96,8 @@ else:
                 "ImageNotFound InvalidDigest InvalidLayout InvalidManifest "
                 "InvalidReference LayerError NotComputed NotFound PlatformNotFound "
                 "ProtocolViolation RangeNotSupported RateLimited RegistryError "
-                "SourceError SpoolError StreamConsumed StreamNotReplayable TagConflict "
-                "TransportError Unauthorized UploadInterrupted"
+                "SourceError SpoolError StateError StreamConsumed StreamNotReplayable "
+                "TagConflict TransportError Unauthorized UploadInterrupted"
             ),
             "brolga.images": (
                 "Image ImageIndex InMemoryBlob RangeOptions SeekableBlob StoredBlob uncompressed"
@@ -175,6 +176,7 @@ __all__ = [
     "SeekableBlob",
     "SourceError",
     "SpoolError",
+    "StateError",
     "StoredBlob",
     "StreamConsumed",
     "StreamLayer",

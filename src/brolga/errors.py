@@ -25,6 +25,7 @@ BrolgaError
 ├── UploadInterrupted                  a blob did not arrive whole, or was not confirmed
 ├── StreamNotReplayable                bytes that must be sent again are gone
 ├── SpoolError                         the file that buffers an upload failed
+├── StateError                         the directory with the journals of uploads cannot be used
 ├── CorruptBlob                        a blob that cannot be decompressed, or is not an archive
 └── DigestMismatch                     two digests that must be equal differ
 """
@@ -57,6 +58,7 @@ __all__ = [
     "SourceError",
     "SpoolError",
     "SpoolRequired",
+    "StateError",
     "StreamConsumed",
     "StreamNotReplayable",
     "TagConflict",
@@ -319,6 +321,12 @@ class StreamNotReplayable(BrolgaError):
 
 class SpoolError(BrolgaError):
     """A spool file cannot be created or written. The cause is the OSError."""
+
+    side = "local"
+
+
+class StateError(BrolgaError):
+    """The directory with the journals of uploads cannot be used. The cause is the OSError."""
 
     side = "local"
 

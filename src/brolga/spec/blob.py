@@ -74,6 +74,17 @@ def digest_algorithm(blob: Blob) -> str:
         return getattr(blob, "digest_algorithm", CANONICAL)
 
 
+def source_identity(blob: Blob) -> str:
+    """Return a text that is the same if the blob is pushed again; empty if there is none.
+
+    It is the digest, or what the stream says of its source: other bytes may have the same one.
+    """
+    try:
+        return str(blob.descriptor.digest)
+    except NotComputed:
+        return getattr(blob, "source_identity", "")
+
+
 class Layer(Blob, Protocol):
     """A blob that is a layer: it has uncompressed bytes too."""
 

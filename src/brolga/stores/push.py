@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Final, cast
 from brolga.errors import BrolgaError, InvalidManifest, NotComputed, RegistryError, TagConflict
 from brolga.images import BlockStream, Image, InMemoryBlob, StoredBlob
 from brolga.images.index import is_blob
-from brolga.spec.blob import BlockReader, Rereadable, digest_algorithm, runs_user_code
+from brolga.spec.blob import (
+    BlockReader,
+    Rereadable,
+    digest_algorithm,
+    runs_user_code,
+    source_identity,
+)
 from brolga.spec.mediatypes import NONDISTRIBUTABLE
 from brolga.spec.value import Value, replace
 from brolga.stores import DEFAULT_JOBS
@@ -267,6 +273,10 @@ class _CancellableBlob(Value):
     @property
     def digest_algorithm(self) -> str:
         return digest_algorithm(self.blob)
+
+    @property
+    def source_identity(self) -> str:
+        return source_identity(self.blob)
 
     def open(self) -> _CancellableStream:
         return _CancellableStream(self.blob.open(), self.stop)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from brolga.stream.async_sources import AsyncSource
 
 READ_AHEAD: Final = 3  # blocks
+_STDIN: Final = 0  # its file descriptor
 _PIPE_SIZE: Final = 1 << 20  # bytes; what an unprivileged process may ask for (pipe(7))
 
 
@@ -103,6 +104,28 @@ def get_source_size(source: Source) -> int | None:
     """Return how many bytes are left in a regular file, or None for any other source."""
     _path, _position, left = _regular_file(source) or (None, None, None)
     return left
+
+
+def identify_source(source: Source) -> str:
+    """Return a text that is the same if the source is used again; empty if there is none.
+
+    A regular file is known by its device, inode, size and time of change; a source that opens
+    itself by its attribute `identity`.
+    """
+    if isinstance(source, Openable):
+        return getattr(source, "identity", "")
+    file = _regular_file(source)
+    if file is not None:
+        path, position, _left = file
+        with contextlib.suppress(OSError):  # opening it will report the error
+            status = os.stat(path)  # noqa: PTH116 - a str needs no Path
+            fields = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, position
+            return " ".join(map(str, ("file", *fields)))
+        return ""
+    if isinstance(source, str | os.PathLike):
+        return f"path {os.path.abspath(source)}"  # noqa: PTH100 - as above
+    raw = _raw_file(source)
+    return "stdin" if raw is not None and raw.fileno() == _STDIN else ""
 
 
 def open_source(source: Source, block_size: int) -> BlockSource:

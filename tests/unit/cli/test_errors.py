@@ -33,6 +33,7 @@ from brolga.errors import (
     SourceError,
     SpoolError,
     SpoolRequired,
+    StateError,
     StreamConsumed,
     StreamNotReplayable,
     TagConflict,
@@ -165,6 +166,7 @@ ERRORS: list[tuple[Exception, int, str]] = [
         "brolga: registry: bad; use --spool, or a larger --window",
     ),
     (SpoolError("bad"), 1, "brolga: local: bad"),
+    (StateError("bad"), 1, "brolga: local: bad"),
     (CorruptBlob("bad"), 6, "brolga: registry: bad"),
     (
         DigestMismatch("bad", expected="a", actual="b"),
