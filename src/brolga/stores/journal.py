@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from brolga.disk.directory import UnsafePath
-from brolga.errors import InvalidDigest, StateError
+from brolga.errors import StateError
 from brolga.protocol.upload.journal import Record
 from brolga.protocol.upload.session import UploadSession
 from brolga.spec.descriptor import Descriptor
@@ -127,8 +127,8 @@ class FileJournal:
             self._rewrite()
             return
         for entry in entries[1:]:
-            if "digest" in entry:
-                self._known[entry["offset"]] = entry["digest"]
+            if "offset" in entry:
+                self._known[entry["offset"]] = entry.get("digest", "")
             else:
                 self.past = _record(entry)
 
@@ -221,9 +221,12 @@ def _record(entry: Mapping[str, Any]) -> Record:
         if blob is not None:
             media_type, digest, size = blob
             blob = Descriptor(media_type, Digest.parse(digest), size)
-        return Record(session and UploadSession(*session), blob)
-    except (KeyError, TypeError, ValueError, InvalidDigest):
+        if session is not None:
+            url, acknowledged, redirected_from = session
+            session = UploadSession(str(url), int(acknowledged), str(redirected_from))
+    except (KeyError, TypeError, ValueError):
         return Record()
+    return Record(session, blob)
 
 
 def _parse(line: bytes) -> Mapping[str, Any] | None:
