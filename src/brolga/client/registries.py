@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from brolga import protocol
-from brolga.errors import Denied, Unauthorized
+from brolga.errors import Denied, SpoolRequired, Unauthorized
 from brolga.protocol import Credentials, Timeout
 from brolga.spec.reference import Repository
 from brolga.spec.value import Value, field, replace
@@ -99,23 +99,25 @@ class UploadOptions(Value, kw_only=True):
     def journal(
         self, repository: Repository, blob: Blob, *, is_reopenable: bool
     ) -> FileJournal | None:
-        """Return the journal of an upload, if it has one. Raises StateError.
-
-        If the upload began anew, all bytes would have to be there.
-        """
-        from brolga.spec.blob import source_identity
-
-        source = source_identity(blob)
-        if self.state is None or not source or not (is_reopenable or self.spool is not False):
+        """Return the journal of an upload, if it has one. Raises StateError, SpoolRequired."""
+        if self.state is None:
             return None
         from pathlib import Path
 
         from brolga.images import StoredBlob
+        from brolga.spec.blob import source_identity
         from brolga.stores.journal import INTERVAL, open_journal
 
         is_known = isinstance(blob, StoredBlob)
         if is_known and blob.descriptor.size < INTERVAL:
             return None  # no later run could tell that its bytes are the same
+        if not is_reopenable and self.spool is False:
+            # A later run may have to begin anew after it has read what the session should have.
+            raise SpoolRequired(
+                "the source can be read only once: its upload can be recorded (--state) only if "
+                "its bytes are kept, with --spool"
+            )
+        source = source_identity(blob)
         return open_journal(Path(self.state), repository, source, keeps_blob=not is_known)
 
     def strategy(

@@ -116,7 +116,7 @@ class StreamLayer:
 
     @property
     def source_identity(self) -> str:
-        """What is the same if the stream is pushed again; empty if its source is not known."""
+        """What is the same if the stream is pushed again."""
         return self._identify(self._source_identity)
 
     @property
@@ -191,10 +191,10 @@ class StreamLayer:
             raise
 
     def _identify(self, source: str) -> str:
-        """Return what the bytes of this stream come from, if `source` names its source."""
+        """Return what makes the bytes of this stream, from a source of which that is known."""
         codec, algorithm = self._codec, self.digest_algorithm
         made_by = f"{codec.name} {codec.level} {algorithm} brolga {__version__}"
-        return f"{source} {made_by}" if source else ""
+        return f"{source} {made_by}"
 
     def _get_result(self, name: str) -> PassResult:
         state = self._state

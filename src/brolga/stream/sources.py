@@ -20,6 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeAlias, cast, runtime_checkable
 
 from brolga.errors import SourceError
+from brolga.spec.blob import UNKNOWN_SOURCE
 from brolga.stream.iterables import IterableSource, Readable, is_asynchronous
 from brolga.stream.worker import Worker
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from brolga.stream.async_sources import AsyncSource
 
 READ_AHEAD: Final = 3  # blocks
-_STDIN: Final = 0  # its file descriptor
 _PIPE_SIZE: Final = 1 << 20  # bytes; what an unprivileged process may ask for (pipe(7))
 
 
@@ -107,13 +107,13 @@ def get_source_size(source: Source) -> int | None:
 
 
 def identify_source(source: Source) -> str:
-    """Return a text that is the same if the source is used again; empty if there is none.
+    """Return a text that is the same if the source is used again.
 
     A regular file is known by its device, inode, size and time of change; a source that opens
-    itself by its attribute `identity`.
+    itself by its attribute `identity`. Sources of which nothing is known have the same one.
     """
     if isinstance(source, Openable):
-        return getattr(source, "identity", "")
+        return getattr(source, "identity", UNKNOWN_SOURCE)
     file = _regular_file(source)
     if file is not None:
         path, position, _left = file
@@ -121,11 +121,9 @@ def identify_source(source: Source) -> str:
             status = os.stat(path)  # noqa: PTH116 - a str needs no Path
             fields = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, position
             return " ".join(map(str, ("file", *fields)))
-        return ""
     if isinstance(source, str | os.PathLike):
         return f"path {os.path.abspath(source)}"  # noqa: PTH100 - as above
-    raw = _raw_file(source)
-    return "stdin" if raw is not None and raw.fileno() == _STDIN else ""
+    return UNKNOWN_SOURCE
 
 
 def open_source(source: Source, block_size: int) -> BlockSource:

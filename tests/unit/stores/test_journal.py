@@ -298,8 +298,9 @@ def test_journal_of_another_user_is_refused(
         opened(tmp_path)
 
 
+@pytest.mark.parametrize("is_replaced", [False, True])
 def test_journal_that_was_deleted_before_it_was_locked_is_opened_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_replaced: bool
 ) -> None:
     """The upload before had it, and ended."""
     left(tmp_path, Record(SESSION))
@@ -309,6 +310,8 @@ def test_journal_that_was_deleted_before_it_was_locked_is_opened_again(
     def delete_first(fd: int, operation: int) -> None:
         monkeypatch.setattr(fcntl, "flock", lock)
         path.unlink()
+        if is_replaced:
+            path.touch()
         lock(fd, operation)
 
     monkeypatch.setattr(fcntl, "flock", delete_first)

@@ -103,7 +103,7 @@ class CheckedLayer(StreamLayer):
     @property
     def source_identity(self) -> str:
         """What is the same if the layer is pushed again: the DiffID, if it is known."""
-        return self._identify(f"tar {self.expected}") if self.expected else ""
+        return self._identify(f"tar {self.expected}") if self.expected else super().source_identity
 
     @property
     def descriptor(self) -> Descriptor:
