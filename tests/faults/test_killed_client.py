@@ -189,7 +189,7 @@ def test_push_of_command_with_spool_goes_on(
 ) -> None:
     """The command is run again."""
     code = "import sys; sys.stdout.buffer.write(open(sys.argv[1], 'rb').read())"
-    command = ["--", sys.executable, "-c", code, source]
+    command: list[str | Path] = ["--", sys.executable, "-c", code, source]
     arguments = push(brolga_registry, state, "--spool", *command)
     stop(brolga_registry, arguments, Stall(at=12 * MIB))
     finish(arguments)

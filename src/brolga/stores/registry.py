@@ -65,8 +65,8 @@ class RegistryStore(Value):
     `keep(is_reopenable=...)` returns a buffer for the bytes of an upload that may have to be sent
     again; `is_reopenable` says whether the stream can be read again. `open_journal`, called with
     the repository, the blob and `is_reopenable`, returns the journal of an upload, if it has one.
-    `retry` bounds how often an upload may fail; `strategy` is how its bytes are sent to a registry. `read_budget`
-    returns what the blobs that are read at a time share.
+    `retry` bounds how often an upload may fail; `strategy` is how its bytes are sent to a registry.
+    `read_budget` returns what the blobs that are read at a time share.
     """
 
     repository: Repository
