@@ -16,10 +16,11 @@ from tests.processes import BROLGA, PATIENCE_S, brolga, feed, start_brolga, wait
 from tests.tars import entry, tar
 
 from brolga.client import Client, UploadOptions
+from brolga.errors import Denied
 from brolga.images import Image
 from brolga.stores.journal import INTERVAL
 from brolga.stream.layer import StreamLayer
-from brolga.testing.faults import FaultPlan, Stall
+from brolga.testing.faults import Answer, FaultPlan, Stall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -307,6 +308,22 @@ def test_two_pushes_of_one_file_at_a_time_both_succeed(
         _end(process, "kill")
     assert brolga_registry.blobs(NAME) == {digest_of(DATA): DATA}
     assert posts(brolga_registry) == 2
+
+
+def test_push_of_image_leaves_the_session_of_a_layer_if_another_fails(
+    brolga_registry: BrolgaRegistry, source: Path, state: Path
+) -> None:
+    """What was sent of the one is not lost because the other was refused."""
+    repository = brolga_registry.repository(NAME)
+    refused = source.with_name("refused")
+    refused.write_bytes(DATA[::-1])
+    layers = [StreamLayer(path, compression="none", tar=False) for path in (source, refused)]
+    faults = FaultPlan(Stall(at=12 * MIB), Answer(nth=2, status=403, at=1))
+    brolga_registry.use(faults=faults)
+    with Client(uploads=UploadOptions(state=state)) as client, pytest.raises(Denied):
+        client.push(f"{repository}:v1", Image.empty().append(*layers))
+    assert len(brolga_registry.uploads(NAME)) == 1
+    assert len(list(state.iterdir())) == 1
 
 
 def test_client_with_state_goes_on_with_the_upload_of_another(

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
-from brolga.errors import BrolgaError, InvalidManifest, NotComputed, RegistryError, TagConflict
+from brolga.errors import InvalidManifest, NotComputed, RegistryError, TagConflict
 from brolga.images import BlockStream, Image, InMemoryBlob, StoredBlob
 from brolga.images.index import is_blob
 from brolga.spec.blob import (
@@ -390,5 +390,5 @@ def _work(
                 done.put(None)
 
 
-class _Stopped(BrolgaError):
-    """Another blob failed: this one is given up."""
+class _Stopped(KeyboardInterrupt):
+    """Another blob failed: this one is given up, as after an interrupt."""
