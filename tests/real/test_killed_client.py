@@ -1,4 +1,4 @@
-"""Pushes to docker-registry 2.8 that are killed, and started again with the same state directory."""
+"""Pushes to docker-registry 2.8 that are killed, and started again with the same state."""
 
 from __future__ import annotations
 
