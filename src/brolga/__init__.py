@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         RegistryError,
         SourceError,
         SpoolError,
+        StateError,
         StreamConsumed,
         StreamNotReplayable,
         TagConflict,
@@ -97,8 +98,8 @@ else:
                 "ExtractionError ImageNotFound InvalidDigest InvalidLayout InvalidManifest "
                 "InvalidReference LayerError NotComputed NotFound PlatformNotFound "
                 "ProtocolViolation RangeNotSupported RateLimited RegistryError "
-                "SourceError SpoolError StreamConsumed StreamNotReplayable TagConflict "
-                "TransportError Unauthorized UploadInterrupted"
+                "SourceError SpoolError StateError StreamConsumed StreamNotReplayable "
+                "TagConflict TransportError Unauthorized UploadInterrupted"
             ),
             "brolga.extract": "ExtractLimits ExtractOptions",
             "brolga.images": (
@@ -181,6 +182,7 @@ __all__ = [
     "SeekableBlob",
     "SourceError",
     "SpoolError",
+    "StateError",
     "StoredBlob",
     "StreamConsumed",
     "StreamLayer",

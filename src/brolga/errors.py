@@ -26,6 +26,7 @@ BrolgaError
 ├── StreamNotReplayable                bytes that must be sent again are gone
 ├── SpoolError                         the file that buffers an upload failed
 ├── ExtractionError                    a directory that an image cannot be extracted to
+├── StateError                         the directory with the journals of uploads cannot be used
 ├── CorruptBlob                        a blob that cannot be decompressed, or is not an archive
 └── DigestMismatch                     two digests that must be equal differ
 """
@@ -59,6 +60,7 @@ __all__ = [
     "SourceError",
     "SpoolError",
     "SpoolRequired",
+    "StateError",
     "StreamConsumed",
     "StreamNotReplayable",
     "TagConflict",
@@ -327,6 +329,12 @@ class SpoolError(BrolgaError):
 
 class ExtractionError(BrolgaError):
     """A directory that an image cannot be extracted to, or a file that cannot be created there."""
+
+    side = "local"
+
+
+class StateError(BrolgaError):
+    """The directory with the journals of uploads cannot be used. The cause is the OSError."""
 
     side = "local"
 

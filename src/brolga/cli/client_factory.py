@@ -55,7 +55,11 @@ def open_client(
         tune_malloc()
         style, _ = choose_upload_style(upload_opts.upload_style)
         uploads = UploadOptions(
-            jobs=jobs, style=style, window=upload_opts.window, spool=upload_opts.spool
+            jobs=jobs,
+            style=style,
+            window=upload_opts.window,
+            spool=upload_opts.spool,
+            state=upload_opts.state,
         )
         retry = Retry(
             attempts=upload_opts.retries + 1,

@@ -67,12 +67,13 @@ class LayerOptions(Value, kw_only=True):
 class UploadFlags(Value, kw_only=True):
     """The flags of uploads.
 
-    `window` is in bytes; `spool` is a directory, True for the system's, or False. `upload_style`
-    is None if the flag was not given. `retry_time` is in seconds.
+    `window` is in bytes; `spool` is a directory, True for the system's, or False; `state` is a
+    directory. `upload_style` is None if the flag was not given. `retry_time` is in seconds.
     """
 
     window: int
     spool: str | bool
+    state: str | None
     upload_style: UploadStyle | None
     retries: int
     retry_time: float
@@ -192,6 +193,13 @@ upload = _group(
     _spool_option(
         help="Keep all of an upload in an unnamed file in DIR instead; default: the directory for "
         "temporary files."
+    ),
+    click.option(
+        "--state",
+        type=click.Path(file_okay=False),
+        metavar="DIR",
+        help="Record uploads in DIR: the same command goes on with one that was killed. A SOURCE "
+        "that is read only once needs --spool.",
     ),
     click.option(
         "--upload-style",

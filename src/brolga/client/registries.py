@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from brolga import protocol
-from brolga.errors import Denied, Unauthorized
+from brolga.errors import Denied, SpoolRequired, Unauthorized
 from brolga.protocol import Credentials, Timeout
 from brolga.spec.reference import Repository
 from brolga.spec.value import Value, field, replace
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from brolga.auth import Keychain
     from brolga.client.explain import Explanation
     from brolga.protocol import Access, RegistrySession, Retry, UploadStrategy
+    from brolga.spec.blob import Blob
     from brolga.spec.digest import Digest
+    from brolga.stores.journal import FileJournal
     from brolga.stores.read_budget import ReadBudget, ReadOptions
     from brolga.stream.replay import ReplayBuffer
     from brolga.stream.spool import SpoolChoice
@@ -57,6 +59,10 @@ class UploadOptions(Value, kw_only=True):
     another window. `spool` keeps all bytes instead, in a file without a name in that directory, or
     (True) in the system's for temporary files.
 
+    `state` is a directory for journals of uploads. If this process is killed, another one that
+    pushes the same bytes with the same `state` goes on in the session, and sends only what the
+    registry lacks. A stream that can be read only once needs a `spool` for it.
+
     Raises ValueError for `jobs` below 1, a `window` below 0, an unknown style.
     """
 
@@ -64,6 +70,7 @@ class UploadOptions(Value, kw_only=True):
     style: str | Mapping[str, str] = "auto"
     window: int = DEFAULT_WINDOW
     spool: SpoolChoice = False
+    state: str | PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -88,6 +95,30 @@ class UploadOptions(Value, kw_only=True):
         from brolga.stream.replay import MemoryBuffer
 
         return MemoryBuffer(self.window // uploads if is_reopenable else self.window)
+
+    def journal(
+        self, repository: Repository, blob: Blob, *, is_reopenable: bool
+    ) -> FileJournal | None:
+        """Return the journal of an upload, if it has one. Raises StateError, SpoolRequired."""
+        if self.state is None:
+            return None
+        from pathlib import Path
+
+        from brolga.images import StoredBlob
+        from brolga.spec.blob import source_identity
+        from brolga.stores.journal import INTERVAL, open_journal
+
+        is_known = isinstance(blob, StoredBlob)
+        if is_known and blob.descriptor.size < INTERVAL:
+            return None  # no later run could tell that its bytes are the same
+        if not is_reopenable and self.spool is False:
+            # A later run may have to begin anew after it has read what the session should have.
+            raise SpoolRequired(
+                "the source can be read only once: its upload can be recorded (--state) only if "
+                "its bytes are kept, with --spool"
+            )
+        source = source_identity(blob)
+        return open_journal(Path(self.state), repository, source, keeps_blob=not is_known)
 
     def strategy(
         self, repository: Repository, registry: RegistrySession, uploads: int = 1
@@ -164,6 +195,7 @@ class Registries(Value):
             partial(self.access, repository, actions, *also),
             self.transport,
             keep=partial(self.uploads.buffer, uploads),
+            open_journal=self.uploads.journal,
             retry=self.retry,
             choose_strategy=partial(self.uploads.strategy, repository, uploads=uploads),
             pushed_blobs=self._pushed_blobs,

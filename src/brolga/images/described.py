@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from brolga.spec.blob import Blob, BlobStream, digest_algorithm, runs_user_code
+from brolga.spec.blob import Blob, BlobStream, digest_algorithm, runs_user_code, source_identity
 from brolga.spec.value import Value, replace
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ class _DescribedBlob(Value):
     def digest_algorithm(self) -> str:
         """The algorithm of the digest."""
         return digest_algorithm(self.blob)
+
+    @property
+    def source_identity(self) -> str:
+        """What is the same if the blob is pushed again."""
+        return source_identity(self.blob)
 
     def open(self) -> BlobStream:
         """Open the bytes for reading."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias, runtime_checkable
 
 from brolga.errors import NotComputed
 from brolga.spec.digest import CANONICAL
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from brolga.spec.digest import Digest, Hasher
 
 Block: TypeAlias = bytes | memoryview
+UNKNOWN_SOURCE: Final = "stream"  # the identity of what is read if nothing more is known of it
 
 
 class BlockSource(Protocol):
@@ -72,6 +73,17 @@ def digest_algorithm(blob: Blob) -> str:
         return blob.descriptor.digest.algorithm
     except NotComputed:
         return getattr(blob, "digest_algorithm", CANONICAL)
+
+
+def source_identity(blob: Blob) -> str:
+    """Return a text that is the same if the blob is pushed again: the digest, or what is read.
+
+    Other bytes may have the same one.
+    """
+    try:
+        return str(blob.descriptor.digest)
+    except NotComputed:
+        return getattr(blob, "source_identity", UNKNOWN_SOURCE)
 
 
 class Layer(Blob, Protocol):

@@ -13,10 +13,16 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
-from brolga.errors import BrolgaError, InvalidManifest, NotComputed, RegistryError, TagConflict
+from brolga.errors import InvalidManifest, NotComputed, RegistryError, TagConflict
 from brolga.images import BlockStream, Image, InMemoryBlob, StoredBlob
 from brolga.images.index import is_blob
-from brolga.spec.blob import BlockReader, Rereadable, digest_algorithm, runs_user_code
+from brolga.spec.blob import (
+    BlockReader,
+    Rereadable,
+    digest_algorithm,
+    runs_user_code,
+    source_identity,
+)
 from brolga.spec.mediatypes import NONDISTRIBUTABLE
 from brolga.spec.value import Value, replace
 from brolga.stores import DEFAULT_JOBS
@@ -268,6 +274,10 @@ class _CancellableBlob(Value):
     def digest_algorithm(self) -> str:
         return digest_algorithm(self.blob)
 
+    @property
+    def source_identity(self) -> str:
+        return source_identity(self.blob)
+
     def open(self) -> _CancellableStream:
         return _CancellableStream(self.blob.open(), self.stop)
 
@@ -380,5 +390,5 @@ def _work(
                 done.put(None)
 
 
-class _Stopped(BrolgaError):
-    """Another blob failed: this one is given up."""
+class _Stopped(KeyboardInterrupt):
+    """Another blob failed: this one is given up, as after an interrupt."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from brolga.spec.platform import Platform
     from brolga.spec.reference import Repository
     from brolga.stores.blob_reader import BlobReader
+    from brolga.stores.journal import FileJournal
     from brolga.stores.read_budget import ReadBudget
     from brolga.stream.replay import ReplayBuffer
     from brolga.transport import Transport
@@ -62,15 +63,17 @@ class RegistryStore(Value):
     which repository a stream was pushed to, so that it can be mounted from there.
 
     `keep(is_reopenable=...)` returns a buffer for the bytes of an upload that may have to be sent
-    again; `is_reopenable` says whether the stream can be read again. `retry` bounds how often an
-    upload may fail; `strategy` is how its bytes are sent to a registry. `read_budget` returns
-    what the blobs that are read at a time share.
+    again; `is_reopenable` says whether the stream can be read again. `open_journal`, called with
+    the repository, the blob and `is_reopenable`, returns the journal of an upload, if it has one.
+    `retry` bounds how often an upload may fail; `strategy` is how its bytes are sent to a registry.
+    `read_budget` returns what the blobs that are read at a time share.
     """
 
     repository: Repository
     connect: Callable[[], Access]
     transport: Transport
     keep: Callable[..., ReplayBuffer] = _keep_in_memory
+    open_journal: Callable[..., FileJournal | None] | None = None
     retry: Retry | None = None
     choose_strategy: Callable[[RegistrySession], UploadStrategy] | None = None
     mounts: bool = True
@@ -262,21 +265,44 @@ class RegistryStore(Value):
             again = _reader_again(blob, stream)
             with self._cancel_on_error(session):
                 kept = self.keep(is_reopenable=again is not None)
-            with closing(kept) as keep:
+            with (
+                closing(kept) as keep,
+                self._journal(blob, session, is_reopenable=again is not None) as journal,
+            ):
+                blocks = journal.watch(stream.blocks()) if journal else stream.blocks()
+                if session is not None and journal is not None and journal.past.session:
+                    self.transport.run(protocol.cancel(self.access, session))
+                    session = None
                 flow = protocol.upload_stream(
                     self.access,
-                    ReplayableBody(stream.blocks(), keep, again),
+                    ReplayableBody(blocks, keep, again),
                     lambda: blob.descriptor,
                     descriptor=known,
                     session=session,
                     strategy=self.upload_strategy,
                     retry=self.retry,
                     algorithm=algorithm,
+                    journal=journal,
                 )
                 descriptor = self._run_upload(flow, algorithm)
         if not isinstance(blob, images.StoredBlob):
             self.pushed_blobs[self.repository.registry, descriptor.digest] = self.repository
         return descriptor
+
+    @contextmanager
+    def _journal(
+        self, blob: Blob, session: UploadSession | None, *, is_reopenable: bool
+    ) -> Iterator[FileJournal | None]:
+        """Open the journal of a blob's upload, if it has one."""
+        journal = None
+        if self.open_journal is not None:
+            with self._cancel_on_error(session):
+                journal = self.open_journal(self.repository, blob, is_reopenable=is_reopenable)
+        if journal is None:
+            yield None
+            return
+        with closing(journal):
+            yield journal
 
     def _open(self, blob: Blob) -> BlobStream:
         """Open a blob, and read its first block if it comes from a store.

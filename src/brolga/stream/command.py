@@ -17,6 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import IO, TYPE_CHECKING, ClassVar, Final, cast
 
 from brolga.errors import SourceError
+from brolga.spec.digest import Digest
 from brolga.spec.value import Value, field
 from brolga.stream.exit_status import ExitStatusUnknown, wait_for_exit
 from brolga.stream.sources import open_source
@@ -57,6 +58,11 @@ class Command(Value):
     def __repr__(self) -> str:
         """Show only the program: the arguments may hold secrets."""
         return f"<Command {self.arguments[0]}>"
+
+    @property
+    def identity(self) -> str:
+        """What another run of the command has in common: the arguments, which may hold secrets."""
+        return f"command {Digest.of(repr(list(self.arguments)).encode())}"
 
     def open_blocks(self, block_size: int) -> BlockSource:
         """Start the command. Raises SourceError if it cannot be run."""

@@ -10,6 +10,7 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Final
 
+from brolga._version import __version__
 from brolga.errors import LayerError, NotComputed, SourceError, StreamConsumed
 from brolga.spec.blob import Block, BlockReader, LayerState, Progress
 from brolga.spec.descriptor import Descriptor
@@ -23,6 +24,7 @@ from brolga.stream.sources import (
     calls_user_code,
     check_source,
     get_source_size,
+    identify_source,
     open_source,
     reopen_source,
 )
@@ -90,6 +92,7 @@ class StreamLayer:
         self._tar = tar
         self.source_size = get_source_size(source)
         self.runs_user_code = calls_user_code(source)
+        self._source_identity = identify_source(source)
         self._state = _StreamState()
 
     def __repr__(self) -> str:
@@ -110,6 +113,11 @@ class StreamLayer:
     def compression(self) -> str:
         """The compression: gzip, zstd or none."""
         return self._codec.name
+
+    @property
+    def source_identity(self) -> str:
+        """What is the same if the stream is pushed again."""
+        return self._identify(self._source_identity)
 
     @property
     def stream_media_type(self) -> str:
@@ -181,6 +189,12 @@ class StreamLayer:
         except BaseException as error:
             state.fail(error)
             raise
+
+    def _identify(self, source: str) -> str:
+        """Return what makes the bytes of this stream, from a source of which that is known."""
+        codec, algorithm = self._codec, self.digest_algorithm
+        made_by = f"{codec.name} {codec.level} {algorithm} brolga {__version__}"
+        return f"{source} {made_by}"
 
     def _get_result(self, name: str) -> PassResult:
         state = self._state

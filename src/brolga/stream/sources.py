@@ -20,6 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeAlias, cast, runtime_checkable
 
 from brolga.errors import SourceError
+from brolga.spec.blob import UNKNOWN_SOURCE
 from brolga.stream.iterables import IterableSource, Readable, is_asynchronous
 from brolga.stream.worker import Worker
 
@@ -103,6 +104,26 @@ def get_source_size(source: Source) -> int | None:
     """Return how many bytes are left in a regular file, or None for any other source."""
     _path, _position, left = _regular_file(source) or (None, None, None)
     return left
+
+
+def identify_source(source: Source) -> str:
+    """Return a text that is the same if the source is used again.
+
+    A regular file is known by its device, inode, size and time of change; a source that opens
+    itself by its attribute `identity`. Sources of which nothing is known have the same one.
+    """
+    if isinstance(source, Openable):
+        return getattr(source, "identity", UNKNOWN_SOURCE)
+    file = _regular_file(source)
+    if file is not None:
+        path, position, _left = file
+        with contextlib.suppress(OSError):  # opening it will report the error
+            status = os.stat(path)  # noqa: PTH116 - a str needs no Path
+            fields = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, position
+            return " ".join(map(str, ("file", *fields)))
+    if isinstance(source, str | os.PathLike):
+        return f"path {os.path.abspath(source)}"  # noqa: PTH100 - as above
+    return UNKNOWN_SOURCE
 
 
 def open_source(source: Source, block_size: int) -> BlockSource:

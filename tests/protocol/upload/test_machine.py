@@ -22,6 +22,7 @@ from brolga.protocol.upload.machine import (
     Open,
     Recovery,
     State,
+    Suspended,
     Uncertain,
     Unconfirmed,
     advance,
@@ -45,9 +46,10 @@ PUT: dict[str, Any] = {"descriptor": BLOB, "put": PING, "size": 4}
 STATES: tuple[State, ...] = (
     Idle(**COMMON),
     Open(**SESSION),
-    Uncertain(**SESSION, replayable=True, failed_queries=2),
+    Uncertain(**SESSION, replayable=True, sent=5, failed_queries=2),
     Committing(**SESSION, **PUT),
     Done(BLOB),
+    Suspended(SESSION["session"], BLOB),
     Failed(),
 )
 
@@ -120,7 +122,7 @@ def test_transitions_lead_from_each_state_but_the_last_ones_to_an_end() -> None:
     events = {event for targets in TRANSITIONS.values() for event in targets}
     assert events == {*Event, *Recovery}
     for state, targets in TRANSITIONS.items():
-        is_end = state in {Done, Failed}
+        is_end = state in {Done, Suspended, Failed}
         assert is_end is not (Recovery.FAIL in targets)
         assert is_end is not (Event.FOUND in targets)
         assert not (is_end and targets)
@@ -132,7 +134,7 @@ def test_advance_follows_the_table_and_keeps_what_the_states_share(
     state: State, event: Event | Recovery
 ) -> None:
     """A field is changed, or it is what it was; no other transition is possible."""
-    needed = SESSION | PUT | {"replayable": False, "failed_queries": 0}
+    needed = SESSION | PUT | {"replayable": False, "sent": 5, "failed_queries": 0}
     if event not in TRANSITIONS[type(state)]:
         with pytest.raises(KeyError):
             advance(state, event)
@@ -160,7 +162,7 @@ def test_advance_changes_the_given_fields() -> None:
 
 def test_advance_to_idle_forgets_the_session() -> None:
     """What a new session does not know is not known of it."""
-    uncertain = Uncertain(**SESSION, replayable=True)
+    uncertain = Uncertain(**SESSION, replayable=True, sent=5)
     assert advance(uncertain, Recovery.RESTART) == Idle(**COMMON)
     opened = advance(Idle(**COMMON), Event.OPENED, session=UploadSession("there"))
     assert opened == Open(**COMMON, session=UploadSession("there"))

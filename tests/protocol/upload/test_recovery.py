@@ -30,7 +30,9 @@ OPEN = Open(strategy=UploadStrategy(), session=UploadSession("", 4))
 IDLE = Idle(strategy=UploadStrategy())
 RESUMED = replace(OPEN, resumed=True)
 SPLIT = replace(OPEN, split=True)
-UNCERTAIN = Uncertain(strategy=UploadStrategy(), session=UploadSession("", 4), replayable=True)
+UNCERTAIN = Uncertain(
+    strategy=UploadStrategy(), session=UploadSession("", 4), replayable=True, sent=4
+)
 QUERIED = replace(UNCERTAIN, failed_queries=2)
 CHUNKED = replace(OPEN, strategy=UploadStrategy(chunk_size=4 << 20))
 FIRST_CHUNK = replace(CHUNKED, session=UploadSession(""))
@@ -61,7 +63,7 @@ def lost(reason: str) -> UploadInterrupted:
 
 EARLY = UploadInterrupted("the registry answered before the end", sent=1, acknowledged=0)
 OTHER_BYTES = DigestMismatch("no", expected="", actual="")
-RESUME, RESTART, SHRINK, FAIL = Recovery
+RESUME, RESTART, SHRINK, _SUSPEND, FAIL = Recovery
 
 
 @pytest.mark.parametrize(

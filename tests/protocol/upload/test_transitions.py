@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.protocol.driver import BLOB, SECOND, Answer, KnownBody, drive, make_access
 from tests.protocol.upload.conversation import BODY, CUT, LENGTH
+from tests.protocol.upload.journals import KnownJournal
 
 from brolga.errors import BrolgaError
-from brolga.protocol import Request, Response, Retry, UploadStrategy, upload_stream
+from brolga.protocol import (
+    Request,
+    Response,
+    Retry,
+    UploadSession,
+    UploadStrategy,
+    upload_stream,
+)
 from brolga.protocol.upload import flow
+from brolga.protocol.upload.journal import Record
 from brolga.protocol.upload.machine import TRANSITIONS, Event, Recovery, State, advance
 
 if TYPE_CHECKING:
@@ -115,11 +124,33 @@ CONVERSATIONS = {
     ),
 }
 
+# With a journal, in which an earlier run has left a session or not.
+JOURNALED = {
+    "session of an earlier run": (
+        "GET 0-1, PATCH 202, PUT 201",
+        "Idle RECORDED Uncertain LOCATED Open ACKNOWLEDGED Open SENT Committing STORED Done",
+    ),
+    "interrupted PATCH": (
+        "POST 202, PATCH interrupt",
+        "Idle OPENED Open SUSPEND Suspended",
+    ),
+    "interrupted GET": (
+        "GET interrupt",
+        "Idle RECORDED Uncertain SUSPEND Suspended",
+    ),
+    "interrupted PUT": (
+        "POST 202, PATCH 202, PUT interrupt",
+        "Idle OPENED Open ACKNOWLEDGED Open SENT Committing SUSPEND Suspended",
+    ),
+}
+
 
 def respond(text: str) -> Answer:
     """Return the answer that a conversation names."""
     if text == "cut":
         return CUT
+    if text == "interrupt":
+        return KeyboardInterrupt()
     if not text.isdecimal():
         return Response(204, {"range": text})
     locations = {status: {"location": SECOND} for status in ("202", "307", "308")}
@@ -127,7 +158,9 @@ def respond(text: str) -> Answer:
     return Response(int(text), headers, sent=4)
 
 
-@pytest.mark.parametrize(("answers", "way"), CONVERSATIONS.values(), ids=CONVERSATIONS)
+@pytest.mark.parametrize(
+    ("answers", "way"), (CONVERSATIONS | JOURNALED).values(), ids=CONVERSATIONS | JOURNALED
+)
 def test_upload_goes_through_the_states(
     answers: str, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,14 +181,19 @@ def test_upload_goes_through_the_states(
         return respond(text)
 
     is_known = "PATCH" not in answers and "PUT" in answers
+    journal = None
+    if (answers, way) in JOURNALED.values():
+        left = UploadSession(SECOND) if "RECORDED" in way else None
+        journal = KnownJournal(Record(left))
     upload = upload_stream(
         make_access(retry=Retry(attempts=3)),
         KnownBody(BODY),
         lambda: BLOB,
         descriptor=BLOB if is_known else None,
         strategy=UploadStrategy(monolithic_max=4),
+        journal=journal,
     )
-    with suppress(BrolgaError):
+    with suppress(BrolgaError, KeyboardInterrupt):
         drive(upload, answer)
     assert " ".join(states) == way
     assert next(steps, None) is None
@@ -164,7 +202,7 @@ def test_upload_goes_through_the_states(
 def test_conversations_take_each_transition_of_the_table() -> None:
     """The table has no transition that is never taken."""
     taken = set()
-    for _, way in CONVERSATIONS.values():
+    for _, way in (CONVERSATIONS | JOURNALED).values():
         names = way.split()
         taken |= set(zip(names[:-2:2], names[1:-1:2], names[2::2], strict=True))
     assert taken == {

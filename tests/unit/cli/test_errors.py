@@ -34,6 +34,7 @@ from brolga.errors import (
     SourceError,
     SpoolError,
     SpoolRequired,
+    StateError,
     StreamConsumed,
     StreamNotReplayable,
     TagConflict,
@@ -167,6 +168,7 @@ ERRORS: list[tuple[Exception, int, str]] = [
     ),
     (SpoolError("bad"), 1, "brolga: local: bad"),
     (ExtractionError("bad"), 1, "brolga: local: bad"),
+    (StateError("bad"), 1, "brolga: local: bad"),
     (CorruptBlob("bad"), 6, "brolga: registry: bad"),
     (
         DigestMismatch("bad", expected="a", actual="b"),

@@ -12,8 +12,9 @@ from brolga.protocol.http import BodyError, Flow
 from brolga.protocol.retry import Retry, is_transient
 from brolga.protocol.upload.flow import Upload
 from brolga.protocol.upload.known_registries import UploadStrategy
-from brolga.protocol.upload.machine import Event, Idle, State, advance
+from brolga.protocol.upload.machine import Event, Idle
 from brolga.protocol.upload.session import UploadSession, post_blob
+from brolga.protocol.upload.suspension import close, end, restore
 from brolga.spec.digest import CANONICAL
 from brolga.spec.value import replace
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from brolga.protocol.auth import Access
     from brolga.protocol.upload.body import Body
+    from brolga.protocol.upload.journal import Journal
     from brolga.spec.descriptor import Descriptor
 
 _TOO_LARGE: Final = 413  # for one request: a session may take the bytes in chunks
@@ -37,6 +39,7 @@ def upload_stream(  # noqa: PLR0913 - what goes where, and how
     strategy: UploadStrategy | None = None,
     retry: Retry | None = None,
     algorithm: str = CANONICAL,
+    journal: Journal | None = None,
 ) -> Flow[Descriptor]:
     """Upload a stream as a blob (distribution-spec, Pushing blobs).
 
@@ -44,32 +47,44 @@ def upload_stream(  # noqa: PLR0913 - what goes where, and how
     and must raise an error if the stream did not end cleanly. `descriptor` is the same, if it is
     known before. `session` is one that is open already; `algorithm` is that of the digest.
 
+    `journal` has the records of an earlier run, and gets those of this one: it needs a body that
+    can be sent again from its first byte. An interrupt, or a failure that may pass, then leaves the
+    session to a later run.
+
     Raises UploadInterrupted if the bytes did not all arrive, StreamNotReplayable if bytes that have
     to be sent again are gone, RegistryError if the registry refused, DigestMismatch if it stored
     other bytes, and whatever the body or `finalize` raises.
     """
     strategy = strategy or UploadStrategy()
-    state: State = Idle(strategy=strategy)
-    if session is not None:
-        strategy = strategy.with_chunk_limits(*session.limits)
-        state = advance(state, Event.OPENED, session=session, strategy=strategy)
     if descriptor is not None:
         algorithm = descriptor.digest.algorithm
     retry = retry or access.registry.retry
     upload = Upload(
-        access, body, finalize, state, descriptor=descriptor, retry=retry, algorithm=algorithm
+        access,
+        body,
+        finalize,
+        Idle(strategy=strategy),
+        descriptor=descriptor,
+        retry=retry,
+        algorithm=algorithm,
+        journal=journal,
     )
+    if session is not None:
+        strategy = strategy.with_chunk_limits(*session.limits)
+        upload.advance(Event.OPENED, session=session, strategy=strategy)
     cause: BaseException
     try:
+        if journal is not None and session is None:
+            yield from restore(upload, journal)
         return (yield from upload.run())
     except GeneratorExit:
-        upload.fail()  # without a DELETE: the caller makes no further call
+        close(upload)  # without a DELETE: the caller makes no further call
         raise
     except BodyError as failed:
-        yield from upload.cancel(failed.response)
+        yield from end(upload, failed.error, failed.response)
         cause = failed.error
-    except BaseException:
-        yield from upload.cancel()
+    except BaseException as error:
+        yield from end(upload, error)
         raise
     # Outside of the except clause, so that it does not get a context.
     try:

@@ -83,6 +83,17 @@ def wait_for_bytes(body: Body) -> None:
         raise BodyError(error) from None
 
 
+def catch_up(body: Body, start: int, differs: Callable[[], bool]) -> None:
+    """Read a body up to offset `start`, unless its bytes turn out to differ before."""
+    body.retain_from(start)
+    try:
+        for _ in body.blocks(body.bytes_read):
+            if body.bytes_read >= start or differs():
+                return
+    except BaseException as error:  # noqa: BLE001 - the upload raises it
+        raise BodyError(error) from None
+
+
 def check_replayable(body: Body, start: int, cause: BrolgaError) -> None:
     """Raise StreamNotReplayable if a body cannot give its bytes from offset `start` on again."""
     if start < body.replayable_from:

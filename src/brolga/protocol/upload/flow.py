@@ -6,14 +6,13 @@ digest exists only if the stream came to its clean end, so nothing else is commi
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from brolga.errors import (
     BrolgaError,
     DigestMismatch,
-    ProtocolViolation,
     RegistryError,
     TransportError,
     UploadInterrupted,
@@ -33,10 +32,12 @@ from brolga.protocol.upload.body import (
     Body,
     Chunk,
     SilenceLimit,
+    catch_up,
     check_replayable,
     split_chunks,
     wait_for_bytes,
 )
+from brolga.protocol.upload.journal import Journal, record_of
 from brolga.protocol.upload.machine import (
     Active,
     Committing,
@@ -52,7 +53,6 @@ from brolga.protocol.upload.machine import (
 )
 from brolga.protocol.upload.session import (
     PATCH_SUCCESS,
-    UploadSession,
     cancel,
     chunk_patch,
     closing_put,
@@ -92,6 +92,7 @@ class Upload:
         descriptor: Descriptor | None,
         retry: Retry,
         algorithm: str = CANONICAL,
+        journal: Journal | None = None,
     ) -> None:
         self.access = access
         self.body = body
@@ -99,6 +100,7 @@ class Upload:
         self.descriptor = descriptor
         self.retry = retry
         self.algorithm = algorithm
+        self.journal = journal
         self.state = state
         clock = access.registry.clock
         self.budget = RetryBudget(retry, clock)
@@ -125,45 +127,26 @@ class Upload:
             check_replayable(self.body, state.acknowledged, state.cause)
         return self._send(state) if isinstance(state, Open) else self._open(state)
 
-    def _advance(self, event: Event | Recovery, **changes: object) -> None:
-        self.state = advance(self.state, event, **changes)
+    def advance(self, event: Event | Recovery, **changes: object) -> None:
+        """Enter the state that an event leads to, and record it.
+
+        If no session could be opened, what an earlier run recorded stays.
+        """
+        before, self.state = self.state, advance(self.state, event, **changes)
+        is_worth = isinstance(before, InSession) or event is not Recovery.FAIL
+        if self.journal is not None and is_worth:
+            self.journal.record(record_of(self.state))
 
     @property
     def _in_session(self) -> InSession:
         assert isinstance(self.state, InSession)  # noqa: S101 - the caller is a step of a session
         return self.state
 
-    def fail(self, response: Response | None = None) -> UploadSession | None:
-        """Enter Failed, and return the session that is left, if any.
-
-        `response` is that of an interrupted request: docker-registry 2.8 accepts a DELETE at the
-        newest Location only. Errors, redirects and blobs have Locations too.
-        """
-        state = self.state
-        if not isinstance(state, Active):
-            return None
-        self._advance(Recovery.FAIL)
-        if not isinstance(state, InSession):
-            return None
-        session = state.session
-        if response is not None and response.status in PATCH_SUCCESS:
-            with suppress(ProtocolViolation):
-                if not isinstance(state, Committing):
-                    patch = redirect_all(streamed_patch(session, ()), state.redirects)
-                    return follow_location(session, patch, response, 0)
-        return session
-
-    def cancel(self, response: Response | None = None) -> Flow[None]:
-        """Enter Failed, and cancel the session that is left."""
-        session = self.fail(response)
-        if session is not None:
-            yield from cancel(self.access, session)
-
     def _open(self, state: Active) -> Flow[None]:
         delay_s = self.budget.take_delay_s()
         session = yield from open_session(self.access, delay_s, self.algorithm)
         strategy = state.strategy.with_chunk_limits(*session.limits)
-        self._advance(Event.OPENED, session=session, strategy=strategy)
+        self.advance(Event.OPENED, session=session, strategy=strategy)
 
     def _send(self, state: Open) -> Flow[None]:
         """Send what the registry has not acknowledged, but for the bytes of the PUT."""
@@ -184,7 +167,7 @@ class Upload:
             descriptor = self.finalize()
             size = last.size if last else 0
             put = closing_put(self._in_session.session, descriptor.digest, last)
-        self._advance(Event.SENT, descriptor=descriptor, put=put, size=size)
+        self.advance(Event.SENT, descriptor=descriptor, put=put, size=size)
 
     def _send_stream(self) -> Flow[None]:
         """Send the stream in one PATCH, or in several if it is silent in between."""
@@ -239,16 +222,24 @@ class Upload:
             response = replace(response, redirected_to=request.url)
         session = follow_location(state.session, request, response, acknowledged)
         split = state.split or (size is None and not body.ended)
-        self._advance(Event.ACKNOWLEDGED, session=session, split=split, redirects=())
+        self.advance(Event.ACKNOWLEDGED, session=session, split=split, redirects=())
 
     def _query(self, state: Uncertain) -> Flow[None]:
         """Ask how many bytes the session has; give it up if the registry does not say so."""
-        sent, delay_s = self.body.bytes_read, self.budget.take_delay_s()
-        session = yield from get_status(self.access, state.session, sent, delay_s)
-        if session is not None:
-            self._advance(Event.LOCATED, session=session, resumed=True)
+        delay_s = self.budget.take_delay_s()
+        session = yield from get_status(self.access, state.session, state.sent, delay_s)
+        if session is not None and (yield from self._catch_up(session.acknowledged)):
+            self.advance(Event.LOCATED, session=session, resumed=True)
         elif not (yield from self._find_blob()):
             yield from self._restart(Recovery.RESTART)
+
+    def _catch_up(self, start: int) -> Flow[bool]:
+        """Read the bytes that an earlier run has sent; return whether they are the same."""
+        body, journal = self.body, self.journal
+        if start <= body.bytes_read or journal is None:
+            return True
+        yield from call(partial(catch_up, body, start, lambda: journal.differs))
+        return start <= body.bytes_read and journal.confirms(start)
 
     def _commit(self, state: Committing) -> Flow[None]:
         """Send the PUT once, since a second one may find no session, and check the response."""
@@ -281,14 +272,14 @@ class Upload:
                 self._note_unconfirmed(1)
             raise
         self._check_complete(response)
-        self._advance(Event.STORED)
+        self.advance(Event.STORED)
 
     def _note_unconfirmed(self, head_attempts: int) -> None:
         """Note that the blob may be there, and how often it is worth asking for."""
         state = self.state
         assert isinstance(state, Committing)  # noqa: S101 - the caller is its step
         attempts = max(head_attempts, state.unconfirmed.head_attempts if state.unconfirmed else 0)
-        self._advance(Event.UNCONFIRMED, unconfirmed=Unconfirmed(state.descriptor, attempts))
+        self.advance(Event.UNCONFIRMED, unconfirmed=Unconfirmed(state.descriptor, attempts))
 
     def _find_blob(self, attempts: int | None = None) -> Flow[bool | None]:
         """Ask for the blob, `attempts` times at most, if a PUT may have stored it.
@@ -306,7 +297,7 @@ class Upload:
         for attempt in range(1, 1 + min(most, attempts or most)):
             exists = yield from query_blob(self.access, descriptor, delay_s)
             if exists:
-                self._advance(Event.FOUND, descriptor=descriptor)
+                self.advance(Event.FOUND, descriptor=descriptor)
                 if isinstance(state, InSession):
                     yield from cancel(self.access, state.session)
                 return True
@@ -337,7 +328,7 @@ class Upload:
         }
         if isinstance(state, Committing):
             changes["put"] = replace(state.put, body=self.body.blocks(0))
-        self._advance(Event.MOVED, **changes)
+        self.advance(Event.MOVED, **changes)
 
     def _check_complete(self, response: Response) -> None:
         """Raise UploadInterrupted for a response that came before the end of the body."""
@@ -385,14 +376,15 @@ class Upload:
         if action is Recovery.RESUME:
             queries = state.failed_queries + 1 if isinstance(state, Uncertain) else 0
             replayable = self.body.replayable_from == 0
-            known = {"failed_queries": queries, "replayable": replayable, "redirects": ()}
-            self._advance(action, cause=cause, strategy=strategy, **known)
+            sent = max(read, state.sent if isinstance(state, Uncertain) else 0)
+            known = {"failed_queries": queries, "replayable": replayable, "sent": sent}
+            self.advance(action, cause=cause, strategy=strategy, redirects=(), **known)
         else:
             yield from self._restart(action, cause=cause, strategy=strategy)
 
     def _restart(self, action: Recovery, **changes: object) -> Flow[None]:
         """Cancel the session; a new one follows."""
         session = self._in_session.session
-        self._advance(action, **changes)
+        self.advance(action, **changes)
         self.budget.record_session_loss()
         yield from cancel(self.access, session)

@@ -25,6 +25,7 @@ class Event(Enum):
     """What moves an upload on."""
 
     OPENED = "the POST opened a session"
+    RECORDED = "a journal has the session of an earlier run"
     ACKNOWLEDGED = "a PATCH was acknowledged"
     MOVED = "the stream has to be sent to another URL"
     LOCATED = "the GET says how many bytes the session has"
@@ -40,6 +41,7 @@ class Recovery(Enum):
     RESUME = "the same session: ask how many bytes it has, and send the rest"
     RESTART = "a new session, from the first byte"
     SHRINK = "a new session, in smaller requests of known length"
+    SUSPEND = "leave the session to a later run and raise the error"
     FAIL = "cancel the session and raise the error"
 
 
@@ -101,13 +103,14 @@ class Open(InSession):
 
 
 class Uncertain(InSession, kw_only=True):
-    """A request failed, so how many bytes the session has is unknown.
+    """A request failed, or an earlier run opened the session: how many bytes it has is unknown.
 
-    `failed_queries` counts the GETs in a row that failed. `replayable` says whether a new session
-    could have all bytes again.
+    It has `sent` bytes at most. `failed_queries` counts the GETs in a row that failed. `replayable`
+    says whether a new session could have all bytes again.
     """
 
     replayable: bool
+    sent: int
     failed_queries: int = 0
 
 
@@ -125,14 +128,29 @@ class Done(Value):
     descriptor: Descriptor
 
 
+class Suspended(Value):
+    """The upload failed, and its session is left to a later run.
+
+    `descriptor` is that of the blob if all bytes were sent.
+    """
+
+    session: UploadSession
+    descriptor: Descriptor | None = None
+
+
 class Failed(Value):
     """The upload failed, and no session is open."""
 
 
-State: TypeAlias = Idle | Open | Uncertain | Committing | Done | Failed
+State: TypeAlias = Idle | Open | Uncertain | Committing | Done | Suspended | Failed
 
 TRANSITIONS: Final[Mapping[type[State], Mapping[Event | Recovery, type[State]]]] = {
-    Idle: {Event.OPENED: Open, Event.FOUND: Done, Recovery.FAIL: Failed},
+    Idle: {
+        Event.OPENED: Open,
+        Event.RECORDED: Uncertain,
+        Event.FOUND: Done,
+        Recovery.FAIL: Failed,
+    },
     Open: {
         Event.ACKNOWLEDGED: Open,
         Event.MOVED: Open,
@@ -141,6 +159,7 @@ TRANSITIONS: Final[Mapping[type[State], Mapping[Event | Recovery, type[State]]]]
         Recovery.RESUME: Uncertain,
         Recovery.RESTART: Idle,
         Recovery.SHRINK: Idle,
+        Recovery.SUSPEND: Suspended,
         Recovery.FAIL: Failed,
     },
     Uncertain: {
@@ -148,6 +167,7 @@ TRANSITIONS: Final[Mapping[type[State], Mapping[Event | Recovery, type[State]]]]
         Event.FOUND: Done,
         Recovery.RESUME: Uncertain,
         Recovery.RESTART: Idle,
+        Recovery.SUSPEND: Suspended,
         Recovery.FAIL: Failed,
     },
     Committing: {
@@ -158,9 +178,11 @@ TRANSITIONS: Final[Mapping[type[State], Mapping[Event | Recovery, type[State]]]]
         Recovery.RESUME: Uncertain,
         Recovery.RESTART: Idle,
         Recovery.SHRINK: Idle,
+        Recovery.SUSPEND: Suspended,
         Recovery.FAIL: Failed,
     },
     Done: {},
+    Suspended: {},
     Failed: {},
 }
 

@@ -7,7 +7,12 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from brolga import errors
-from brolga.protocol.retry import RETRY_LATER_STATUSES, TRANSIENT_REASONS, TRANSIENT_STATUSES
+from brolga.protocol.retry import (
+    RETRY_LATER_STATUSES,
+    TRANSIENT_REASONS,
+    TRANSIENT_STATUSES,
+    is_transient,
+)
 from brolga.protocol.upload.machine import Active, Idle, InSession, Recovery, Uncertain
 
 if TYPE_CHECKING:
@@ -56,6 +61,15 @@ def may_be_idle_timeout(error: errors.BrolgaError) -> bool:
     if isinstance(error, errors.RegistryError):
         return error.status in _GATEWAY_TIMEOUTS
     return isinstance(error, errors.UploadInterrupted)
+
+
+def may_pass(error: BaseException) -> bool:
+    """Return whether a later run may succeed: after an interrupt, or a failure that may pass."""
+    if isinstance(error, errors.UploadInterrupted):
+        return True
+    if isinstance(error, errors.BrolgaError):
+        return is_transient(error)
+    return not isinstance(error, Exception)
 
 
 def _is_too_large(state: InSession, error: errors.BrolgaError) -> bool:

@@ -101,6 +101,11 @@ class CheckedLayer(StreamLayer):
     expected: Digest | None = None
 
     @property
+    def source_identity(self) -> str:
+        """What is the same if the layer is pushed again: the DiffID, if it is known."""
+        return self._identify(f"tar {self.expected}") if self.expected else super().source_identity
+
+    @property
     def descriptor(self) -> Descriptor:
         """Media type, digest and size. Raises NotComputed until done, DigestMismatch then."""
         descriptor = super().descriptor
