@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test check bench bench-start bench-stream bench-aio bench-images bench-archives bench-registry bench-recovery fmt peers soak
+.PHONY: demo test check bench bench-start bench-stream bench-aio bench-images bench-archives bench-pull bench-registry bench-recovery fmt peers soak
 .DEFAULT_GOAL := test
 # What is measured must have the machine to itself, whatever -j says.
 .NOTPARALLEL:
@@ -32,7 +32,7 @@ check: $(STAMP)           ## lint, format, types, floors, prose
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_prose.py src scripts
 
-bench: bench-start bench-stream bench-aio bench-images bench-archives bench-registry bench-recovery  ## all of these, one after the other
+bench: bench-start bench-stream bench-aio bench-images bench-archives bench-pull bench-registry bench-recovery  ## all of these, one after the other
 
 bench-start: $(STAMP)     ## from start to exit of small commands, peers on PATH beside brolga
 	$(BIN)/python benchmarks/start.py
@@ -48,6 +48,9 @@ bench-images: $(STAMP)    ## whole images beside crane and skopeo: time and requ
 
 bench-archives: $(STAMP)  ## archives of images beside crane and skopeo, in one pass over a pipe
 	$(BIN)/python benchmarks/archives.py
+
+bench-pull: $(STAMP)      ## blobs and images read beside crane, skopeo, oras and curl, over slow links
+	$(BIN)/python benchmarks/pull.py
 
 bench-registry: $(STAMP)  ## the embedded registry beside docker-registry; its lists
 	$(BIN)/python benchmarks/registry.py

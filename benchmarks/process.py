@@ -7,6 +7,8 @@ measures a program that does nothing.
 
 from __future__ import annotations
 
+import compileall
+import importlib.util
 import os
 import subprocess
 import sys
@@ -77,6 +79,13 @@ def run(
         if child.returncode:
             raise Failed(f"exit {child.returncode}: {_last_line(err)}")
         return Usage(wall_s, _cpu_s(usage), usage.ru_maxrss * _RSS_UNIT, _cpu_s(fed), _text(out))
+
+
+def compile_brolga() -> None:
+    """Write brolga's bytecode, as installing it does; a checkout may have none."""
+    found = importlib.util.find_spec("brolga")
+    for directory in found.submodule_search_locations or () if found else ():
+        compileall.compile_dir(directory, quiet=1)
 
 
 def floor() -> int:

@@ -11,8 +11,6 @@ One round runs each row once, so that a noisy minute of the machine hits all row
 from __future__ import annotations
 
 import argparse
-import compileall
-import importlib.util
 import json
 import os
 import platform
@@ -84,7 +82,7 @@ def main() -> None:
     """Measure what the options choose and print it."""
     options = _options()
     before = os.getloadavg()[0]
-    _compile_brolga()
+    process.compile_brolga()
     if options.work_dir:
         options.work_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.work_dir) as work, Sink() as sink:
@@ -97,13 +95,6 @@ def main() -> None:
     print("\n".join(_text(options, before, lines, targets)))
     if options.json:
         _write_json(options.json, lines, targets, results)
-
-
-def _compile_brolga() -> None:
-    """Write brolga's bytecode, as installing it does; a checkout may have none."""
-    found = importlib.util.find_spec("brolga")
-    for directory in found.submodule_search_locations or () if found else ():
-        compileall.compile_dir(directory, quiet=1)
 
 
 def _setup(options: argparse.Namespace, sink: Sink, work: Path) -> rows.Setup:

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.command import brolga, restore_signal_handlers  # noqa: F401 - fixtures
 from tests.real.cutting import proxy
 from tests.real.foreign import (
     Access,

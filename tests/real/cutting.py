@@ -11,23 +11,21 @@ import asyncio
 import contextlib
 import socket
 import struct
+import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
-import h11
+from tests.real.dialogue import Dialogue, Direction, Request, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
 __all__ = ["Fault", "Proxy", "Seen", "proxy"]
 
-Direction = Literal["up", "down"]
-
 _BLOCK = 1 << 16
 _PATIENCE_S = 30.0
-_CLIENT_HELLO = b"\x16"  # the first byte of a TLS handshake (RFC 8446, section 5.1)
 _AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 seconds: close() sends RST
 
 
@@ -49,14 +47,6 @@ class Fault:
     offset: int = 0
     after: bytes = b""
     times: int = 1
-
-
-class Seen(NamedTuple):
-    """A request that passed; `status` is None if no response passed."""
-
-    method: str
-    path: str
-    status: int | None
 
 
 class _Cut(Exception):
@@ -105,65 +95,6 @@ class _Sight:
         self._left = -1
 
 
-@dataclass
-class _Request:
-    """A request whose answer may still come."""
-
-    method: str
-    target: str
-    status: int | None = None
-
-
-class _Dialogue:
-    """The requests of one connection, parsed from the bytes of both peers."""
-
-    def __init__(self, seen: list[_Request]) -> None:
-        self._seen = seen  # of all connections
-        self._request: _Request | None = None
-        self._server = h11.Connection(h11.SERVER)
-        self._client = h11.Connection(h11.CLIENT)
-        self._tls: bool | None = None  # what the client speaks, from its first byte on
-        self.broken = ""
-
-    def said(self, direction: Direction, block: bytes) -> None:
-        """Take in bytes before they are passed on."""
-        if self.broken or not block:
-            return
-        if self._tls is None:
-            self._tls = block.startswith(_CLIENT_HELLO)
-        if self._tls:
-            # Some clients try TLS first: a server of plain HTTP refuses it by an answer in HTTP.
-            if direction == "down" and not block.startswith(b"HTTP/1."):
-                self.broken = "the peers speak TLS"
-            return
-        try:
-            (self._server if direction == "up" else self._client).receive_data(block)
-            while self._move(self._server, self._client) or self._move(self._client, self._server):
-                self._turn()
-        except h11.ProtocolError as error:
-            self.broken = str(error)
-
-    def _move(self, source: h11.Connection, target: h11.Connection) -> bool:
-        """Pass on an event; return whether there was one."""
-        event = source.next_event()
-        if isinstance(event, type):  # NEED_DATA, PAUSED
-            return False
-        if isinstance(event, h11.Request):
-            self._request = _Request(event.method.decode(), event.target.decode())
-            self._seen.append(self._request)
-        elif isinstance(event, h11.Response) and self._request:
-            self._request.status = event.status_code
-        target.send(event)
-        return True
-
-    def _turn(self) -> None:
-        """Begin the next exchange if both peers have ended one."""
-        sides = (self._server, self._client)
-        if all(side.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE} for side in sides):
-            for side in sides:
-                side.start_next_cycle()
-
-
 class Proxy:
     """A proxy in front of `HOST:PORT`; `proxy` runs it."""
 
@@ -181,14 +112,27 @@ class Proxy:
         self._armed: list[_Armed] = []
         self._changed = threading.Condition()
         self._struck = 0
-        self._dialogues: list[_Dialogue] = []
-        self._seen: list[_Request] = []
+        self._passed: dict[Direction, int] = {"up": 0, "down": 0}
+        self._held: dict[Direction, int] = {}
+        self._dialogues: list[Dialogue] = []
+        self._seen: list[Request] = []
 
     # What a test calls, from its thread.
 
     def arm(self, *faults: Fault) -> None:
         """Add faults."""
         self._armed += [_Armed(fault, fault.times) for fault in faults]
+
+    def passed(self, direction: Direction) -> int:
+        """Return how many bytes of a direction have been passed on, by all connections."""
+        return self._passed[direction]
+
+    def hold(self, direction: Direction, total: int) -> None:
+        """Stall every connection once `total` bytes of a direction, or a few more, have passed.
+
+        Each stalls as by a fault, until it is released.
+        """
+        self._held[direction] = total
 
     @property
     def struck(self) -> int:
@@ -202,7 +146,8 @@ class Proxy:
         assert came, f"{self._struck} faults struck, not {times}"
 
     def release(self) -> None:
-        """Continue the connections that are stalled now."""
+        """Continue the connections that are stalled now; hold none any more."""
+        self._held.clear()
         self._call(self._release())
 
     def refuse(self) -> None:
@@ -286,7 +231,7 @@ class Proxy:
 
     async def _serve(self, client: socket.socket) -> None:
         """Pass one connection on until both sides have ended, or a fault does."""
-        dialogue = _Dialogue(self._seen)
+        dialogue = Dialogue(self._seen)
         self._dialogues.append(dialogue)
         server = socket.socket()
         server.setblocking(False)
@@ -305,15 +250,18 @@ class Proxy:
                 _break_off(client, server)
 
     async def _pump(
-        self, source: socket.socket, target: socket.socket, way: Direction, dialogue: _Dialogue
+        self, source: socket.socket, target: socket.socket, way: Direction, dialogue: Dialogue
     ) -> None:
         """Pass one direction on until its end, or until a fault ends the connection."""
         sights: dict[_Armed, _Sight] = {}
         while block := await self._loop.sock_recv(source, _BLOCK):
             while block:
+                if self._passed[way] >= self._held.get(way, sys.maxsize):
+                    await self._stall()
                 armed, piece = self._next(way, sights, block)
                 dialogue.said(way, piece)
                 await self._loop.sock_sendall(target, piece)
+                self._passed[way] += len(piece)
                 block = block[len(piece) :]
                 if armed:
                     armed.left -= 1
@@ -343,6 +291,9 @@ class Proxy:
             raise _Cut
         if fault.act == "reset":
             raise _Reset
+        await self._stall()
+
+    async def _stall(self) -> None:
         future = self._loop.create_future()
         self._stalled.add(future)
         self._note()

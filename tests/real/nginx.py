@@ -16,23 +16,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Nginx", "nginx"]
+__all__ = ["Nginx", "free_address", "nginx", "run_nginx"]
 
 _PATIENCE_S = 30.0
-_CONFIGURATION = """
+_PROGRAM = """
 daemon off;
 master_process off;
 pid {directory}/pid;
 error_log {directory}/errors;
 events {{}}
 http {{
-    log_format short "$request_method $status";
-    access_log {directory}/requests short;
     client_body_temp_path {directory}/body;
     proxy_temp_path {directory}/proxy;
     fastcgi_temp_path {directory}/fastcgi;
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
+    {http}
+}}
+"""
+_CONFIGURATION = """
+    log_format short "$request_method $status";
+    access_log {directory}/requests short;
     upstream registry {{
         server {upstream} max_fails=0;
         {second}
@@ -47,7 +51,6 @@ http {{
             proxy_set_header Host $http_host;
         }}
     }}
-}}
 """
 
 
@@ -72,12 +75,7 @@ def nginx(directory: Path, upstream: str, settings: str = "", second: str = "") 
 
     Requests that it sends again go to `second`, if that is an address.
     """
-    require("nginx")
-    directory.mkdir()
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{place.getsockname()[1]}"
-    file = directory / "nginx.conf"
+    address = free_address()
     text = _CONFIGURATION.format(
         directory=directory,
         address=address,
@@ -85,11 +83,29 @@ def nginx(directory: Path, upstream: str, settings: str = "", second: str = "") 
         second=f"server {second} backup;" if second else "",
         settings=settings,
     )
-    file.write_text(text)
+    directory.mkdir()
+    with run_nginx(directory, text, address):
+        yield Nginx(address, directory)
+
+
+def free_address() -> str:
+    """Return an address of 127.0.0.1 on which no process listens."""
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{place.getsockname()[1]}"
+
+
+@contextmanager
+def run_nginx(directory: Path, http: str, *addresses: str) -> Iterator[None]:
+    """Run nginx with the contents of its block `http`, until it listens on the addresses."""
+    require("nginx")
+    file = directory / "nginx.conf"
+    file.write_text(_PROGRAM.format(directory=directory, http=http))
     process = subprocess.Popen(["nginx", "-p", str(directory), "-c", str(file)])
     try:
-        _wait_until_it_listens(process, address)
-        yield Nginx(address, directory)
+        for address in addresses:
+            _wait_until_it_listens(process, address)
+        yield
     finally:
         process.terminate()
         process.wait(_PATIENCE_S)

@@ -117,6 +117,21 @@ class TestCutting:
             assert read_all(client) == b"x" * offset
             assert server.recv(1) == b""
 
+    def test_proxy_holds_all_connections_at_a_total(self, cutting: Proxy, behind: Echo) -> None:
+        """What two connections have passed counts together; a release lets the rest through."""
+        cutting.hold("down", 100)
+        with connect(cutting) as one, behind.accept() as first:
+            first.sendall(b"x" * 60)
+            assert one.recv(100) == b"x" * 60
+            with connect(cutting) as two, behind.accept() as second:
+                second.sendall(b"y" * 60)
+                assert two.recv(100) == b"y" * 60  # the block that comes to the total passes
+                first.sendall(b"z")
+                cutting.wait_until_struck()
+                assert cutting.passed("down") == 120
+                cutting.release()
+                assert one.recv(100) == b"z"
+
     @pytest.mark.parametrize("direction", ["up", "down"])
     def test_proxy_resets_both_sides(self, cutting: Proxy, behind: Echo, direction: str) -> None:
         """Both sides read RST."""
