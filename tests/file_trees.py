@@ -30,18 +30,25 @@ class Item(NamedTuple):
 def read_tree(root: Path, *leave_out: Path) -> dict[bytes, Item]:
     """Return each entry below a directory by its path, and the directory itself as b"".
 
-    What is in `leave_out` is not looked at.
+    What is in `leave_out` is not looked at. An ordinary user can read all of it meanwhile.
     """
     top = os.fsencode(root)
     left_out = {os.fsencode(path) for path in leave_out}
     items: dict[bytes, Item] = {}
+    opened: list[tuple[bytes, int]] = []
     todo = [top]
     while todo:
         path = todo.pop()
-        items[path[len(top) + 1 :]] = item = _read_item(path)
-        if stat.S_ISDIR(item.kind):
+        status = os.lstat(path)
+        if os.geteuid() != 0 and not _is_readable(status.st_mode):
+            os.chmod(path, status.st_mode | stat.S_IRWXU)  # noqa: PTH101 - bytes
+            opened.append((path, stat.S_IMODE(status.st_mode)))
+        items[path[len(top) + 1 :]] = _make_item(path, status)
+        if stat.S_ISDIR(status.st_mode):
             inner = [path + b"/" + name for name in os.listdir(path)]  # noqa: PTH208 - bytes
             todo += [name for name in inner if name not in left_out]
+    for path, mode in reversed(opened):
+        os.chmod(path, mode)  # noqa: PTH101 - bytes
     return items
 
 
@@ -54,26 +61,31 @@ def link_groups(tree: dict[bytes, Item]) -> set[frozenset[bytes]]:
     return {frozenset(paths) for paths in by_inode.values() if len(paths) > 1}
 
 
-def _read_item(path: bytes) -> Item:
-    status = os.lstat(path)
-    kind = stat.S_IFMT(status.st_mode)
-    content = b""
-    if stat.S_ISLNK(kind):
-        content = os.readlink(path)  # noqa: PTH115 - bytes
-    elif stat.S_ISREG(kind):
-        with open(path, "rb") as file:  # noqa: PTH123 - bytes
-            content = file.read()
-    elif not stat.S_ISDIR(kind):
-        content = b"%d" % status.st_rdev
+def _is_readable(mode: int) -> bool:
+    """Return whether the owner can read what has this mode."""
+    wanted = stat.S_IRUSR | (stat.S_IXUSR if stat.S_ISDIR(mode) else 0)
+    return stat.S_ISLNK(mode) or mode & wanted == wanted
+
+
+def _make_item(path: bytes, status: os.stat_result) -> Item:
     names = os.listxattr(path, follow_symlinks=False)
     return Item(
-        kind,
+        stat.S_IFMT(status.st_mode),
         stat.S_IMODE(status.st_mode),
         (status.st_uid, status.st_gid),
-        content,
+        _read_content(path, status),
         tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in sorted(names)),
         status.st_mtime_ns,
         status.st_ctime_ns,
         status.st_ino,
         status.st_nlink,
     )
+
+
+def _read_content(path: bytes, status: os.stat_result) -> bytes:
+    if stat.S_ISLNK(status.st_mode):
+        return os.readlink(path)  # noqa: PTH115 - bytes
+    if stat.S_ISREG(status.st_mode):
+        with open(path, "rb") as file:  # noqa: PTH123 - bytes
+            return file.read()
+    return b"" if stat.S_ISDIR(status.st_mode) else b"%d" % status.st_rdev

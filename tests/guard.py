@@ -10,6 +10,7 @@ The tree is not in pytest's own directory, which an ordinary user cannot enter a
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from contextlib import contextmanager
@@ -90,5 +91,8 @@ def _snapshot(root: Path, directory: Path) -> dict[bytes, Item]:
 
 def _remove(root: Path) -> None:
     """Remove a tree, even with directories that forbid it, or deeper than Python recurses."""
-    subprocess.run(["chmod", "-R", "u+rwx", root], check=True)
-    subprocess.run(["rm", "-rf", root], check=True)
+    try:
+        shutil.rmtree(root)
+    except (OSError, RecursionError):
+        subprocess.run(["chmod", "-R", "u+rwx", root], check=True)
+        subprocess.run(["rm", "-rf", root], check=True)

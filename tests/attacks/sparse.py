@@ -44,9 +44,9 @@ def _gnu(name: str, size: int, numbers: Sequence[int], data: bytes) -> bytes:
     info = tarfile.TarInfo(name)
     info.type, info.size = tarfile.GNUTYPE_SPARSE, len(data)
     block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
-    fields = [tarfile.itn(number, 12, tarfile.GNU_FORMAT) for number in numbers]
+    fields = [b"%011o\0" % number for number in numbers]
     block[386 : 386 + 12 * len(fields)] = b"".join(fields)
-    block[483:495] = tarfile.itn(size, 12, tarfile.GNU_FORMAT)
+    block[483:495] = b"%011o\0" % size
     block[148:156] = b" " * 8
     block[148:156] = b"%06o\0 " % sum(block)
     return bytes(block) + data + bytes(-len(data) % 512) + bytes(1024)
