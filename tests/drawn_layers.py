@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
     from tests.file_trees import Item
 
-__all__ = ["STACKS", "Drawn", "Reference", "differences", "read_by_reference", "write_stack"]
+__all__ = [
+    "NAMES",
+    "STACKS",
+    "Drawn",
+    "Reference",
+    "differences",
+    "read_by_reference",
+    "write_stack",
+]
 
 FILE, LINK, SYMLINK, DIRECTORY, FIFO = (
     tarfile.REGTYPE,

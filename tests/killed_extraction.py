@@ -1,8 +1,10 @@
-"""An extraction that is killed at every point, and run again; tests look at what it leaves.
+"""An extraction that is killed at every point, and run again; one that another process disturbs.
 
-Run as a program, it extracts some layers, killed (SIGKILL) in a child process before one of its
-steps, then extracts them again in the same directory, and prints what differs from an extraction
-that was not interrupted. A step is whatever changes the disk, or a block that is read.
+Run as a program, `killed` or `swapped`, it extracts some layers in a child process. Before one of
+its steps the child is killed (SIGKILL); then the layers are extracted again in the same directory.
+Or directories are replaced by links to the outside, as another process could do it between any two
+system calls. It prints what is not as it should be. A step is whatever changes the disk, or a block
+that is read.
 """
 
 from __future__ import annotations
@@ -10,13 +12,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.file_trees import link_groups, read_tree
 from tests.guard import guarded
 from tests.tars import entry, link, symlink, tar
 
-from brolga.extract import extract_layers
+from brolga.errors import BrolgaError
+from brolga.extract import ExtractOptions, extract_layers
 from brolga.images.blobs import BlockStream, InMemoryBlob
 from brolga.spec.mediatypes import OCI_LAYER
 
@@ -25,10 +30,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.file_trees import Item
+    from tests.guard import Guard
 
     from brolga.spec.blob import Block
 
-__all__ = ["STACK", "compare_killed"]
+__all__ = ["compare_killed", "compare_swapped"]
 
 # The audit events that change the disk, or that come right before an operation that does.
 _STEPS: Final = frozenset(
@@ -92,13 +98,13 @@ def compare_killed(kill_points: Callable[[int], Iterable[int]]) -> list[str]:
     with guarded() as guard:  # so that everything is imported
         _extract(guard.directory)
     with guarded() as guard:
-        steps = _extract_in_child(guard.directory, sys.maxsize)
+        steps = int(_extract_in_child(guard.directory, sys.maxsize, _kill))
         whole = read_tree(guard.directory)
         assert not [path for path in whole if b".brolga" in path]
     for point in kill_points(steps):
         with guarded() as guard:
-            if _extract_in_child(guard.directory, point) >= 0:
-                problems.append(f"{point} of {steps}: it was not killed")
+            if text := _extract_in_child(guard.directory, point, _kill):
+                problems.append(f"{point} of {steps}: it was not killed: {text}")
             wanted = whole
             if (guard.directory / ".brolga-extract").exists() or not any(
                 guard.root.glob("parent/DIR/*")
@@ -116,12 +122,44 @@ def compare_killed(kill_points: Callable[[int], Iterable[int]]) -> list[str]:
     return problems
 
 
+def compare_swapped(points: Callable[[int], Iterable[int]]) -> list[str]:
+    """Extract, and replace directories by links before a step; return what changed outside."""
+    problems = []
+    with guarded() as guard:
+        steps = int(_extract_in_child(guard.directory, sys.maxsize, _kill))
+    for point in points(steps):
+        with guarded() as guard:
+            text = _extract_in_child(guard.directory, point, partial(_swap, guard))
+            if not text.isdigit():
+                problems.append(f"swapped at {point} of {steps}: {text}")
+            changed = guard.changes()
+            problems += [f"swapped at {point} of {steps}: {path!r} changed" for path in changed]
+    return problems
+
+
 def _extract(directory: Path) -> None:
-    extract_layers([_Blob(data, OCI_LAYER) for data in STACK], directory)
+    options = ExtractOptions(on_warning=lambda _: None)
+    extract_layers([_Blob(data, OCI_LAYER) for data in STACK], directory, options)
 
 
-def _extract_in_child(directory: Path, point: int) -> int:
-    """Extract in a child, which is killed before a step; return the number of steps, or -1."""
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _swap(guard: Guard) -> None:
+    """Replace directories by links to the outside."""
+    for name in ("d", "e/f", "e"):
+        path = guard.directory / name
+        if path.is_dir() and not path.is_symlink():
+            path.rename(path.with_name(f"{path.name}.moved"))
+            path.symlink_to(guard.outside)
+
+
+def _extract_in_child(directory: Path, point: int, act: Callable[[], None]) -> str:
+    """Extract in a child, which acts before a step.
+
+    Return the number of steps, or what was raised if it is not one of our errors.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -132,19 +170,22 @@ def _extract_in_child(directory: Path, point: int) -> int:
             if event in _STEPS:
                 step += 1
                 if step == point:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    act()
 
         sys.addaudithook(count)
         try:
-            _extract(directory)
+            with suppress(BrolgaError):
+                _extract(directory)
             os.write(writer, b"%d" % step)
+        except BaseException as error:  # noqa: BLE001 - it is passed on as a text
+            os.write(writer, repr(error).encode())
         finally:
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as pipe:
         text = pipe.read()
     os.waitpid(child, 0)
-    return int(text or -1)
+    return text
 
 
 def _differences(whole: dict[bytes, Item], tree: dict[bytes, Item]) -> list[str]:
@@ -159,7 +200,8 @@ def _differences(whole: dict[bytes, Item], tree: dict[bytes, Item]) -> list[str]
 
 
 def _main() -> int:
-    problems = compare_killed(lambda steps: range(1, steps + 1))
+    compare = {"killed": compare_killed, "swapped": compare_swapped}[sys.argv[1]]
+    problems = compare(lambda steps: range(1, steps + 1))
     print("\n".join(problems), end="")  # noqa: T201 - the result of the program
     return 0
 

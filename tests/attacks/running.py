@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tests.attacks.corpus import ATTACKS, attack
 from tests.guard import guarded
-from tests.killed_extraction import compare_killed
+from tests.killed_extraction import compare_killed, compare_swapped
 from tests.tars import layer
 
 from brolga.errors import BrolgaError
@@ -58,8 +58,9 @@ def _main() -> int:
     os.setresuid(NOBODY, NOBODY, NOBODY)
     os.chdir("/")
     run_all()
-    for problem in compare_killed(lambda steps: range(1, steps, 7)):
-        print("killed", problem)  # noqa: T201
+    for compare in (compare_killed, compare_swapped):
+        for problem in compare(lambda steps: range(1, steps, 7)):
+            print(problem)  # noqa: T201
     return 0
 
 

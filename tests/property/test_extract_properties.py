@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 import tarfile
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -24,15 +25,17 @@ from brolga.spec.mediatypes import OCI_LAYER
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.file_trees import Item
+
 IS_ROOT = os.geteuid() == 0
+NOW_NS = 1_700_000_000_000_000_000
 
 
-def extract(tars: list[bytes], directory: Path) -> list[str]:
+def extract(tars: list[bytes], directory: Path, **options: Any) -> list[str]:
     """Extract layers; return the warnings."""
     lines: list[str] = []
-    extract_layers(
-        [layer(data) for data in tars], directory, ExtractOptions(on_warning=lines.append)
-    )
+    chosen = ExtractOptions(on_warning=lines.append, **options)
+    extract_layers([layer(data) for data in tars], directory, chosen)
     return lines
 
 
@@ -51,6 +54,16 @@ def assert_refused_rightly(text: str, tars: list[bytes]) -> None:
         )
 
 
+def assert_strict_fails_if_readers_differ(tars: list[bytes], lines: list[str]) -> None:
+    """With `strict`, what is a warning of readers without it is an error."""
+    with guarded() as guard:
+        if any("Readers differ" in line for line in lines):
+            with pytest.raises(LayerError, match="Readers differ"):
+                extract(tars, guard.directory, strict=True)
+        else:
+            extract(tars, guard.directory, strict=True)
+
+
 @settings(max_examples=300, deadline=None)
 @given(stack_of=STACKS, form=st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]))
 def test_extract_layers_equals_plain_reader(stack_of: list[list[Drawn]], form: int) -> None:
@@ -66,13 +79,54 @@ def test_extract_layers_equals_plain_reader(stack_of: list[list[Drawn]], form: i
                 extract(tars, guard.directory)
         else:
             try:
-                extract(tars, guard.directory)
+                lines = extract(tars, guard.directory)
             except LayerError as error:
                 assert_refused_rightly(str(error), tars)
             else:
                 tree = read_tree(guard.directory)
                 assert differences(reference, tree, is_root=IS_ROOT) == []
+                assert_strict_fails_if_readers_differ(tars, lines)
         assert guard.changes() == {}
+
+
+@settings(max_examples=200, deadline=None)
+@given(stack_of=STACKS, places=st.lists(st.integers(0, 20), min_size=1, max_size=2))
+def test_extract_layers_with_only_gives_part(
+    stack_of: list[list[Drawn]], places: list[int]
+) -> None:
+    """The paths and what is below them are there as in the whole, their parents, and no more."""
+    tars = write_stack(stack_of)
+    with guarded() as guard, guarded() as whole:
+        try:
+            extract(tars, whole.directory)
+        except LayerError:
+            return
+        tree = read_tree(whole.directory)
+        paths = sorted(tree.keys() - {b""})
+        if not paths:
+            return
+        only = {paths[place % len(paths)] for place in places}
+        try:
+            extract(tars, guard.directory, only=tuple(map(os.fsdecode, only)))
+        except LayerError as error:
+            assert "hard link" in str(error)  # noqa: PT017 - to what is not among them
+            return
+        part = read_tree(guard.directory)
+        for path in part.keys() | tree.keys():
+            if any(path == name or path.startswith(name + b"/") for name in only):
+                assert stable(part.get(path)) == stable(tree.get(path)), path
+            elif path and path in part:
+                assert any(name.startswith(path + b"/") for name in only), path
+        assert guard.changes() == {}
+
+
+def stable(item: Item | None) -> Item | None:
+    """Return what an item has in any two directories."""
+    if item is None:
+        return None
+    # A directory without an entry has the time of the run.
+    mtime_ns = 0 if item.mtime_ns > NOW_NS and item.kind == stat.S_IFDIR else item.mtime_ns
+    return item._replace(mtime_ns=mtime_ns, ctime_ns=0, inode=0, links=0)
 
 
 @settings(max_examples=200, deadline=None)
