@@ -9,6 +9,7 @@ from tests.real.foreign import mounted, require, tree, unpack
 from tests.tars import entry, symlink, tar
 
 from brolga import Client, Image, StreamLayer
+from brolga.extract import ExtractOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,6 +70,19 @@ def test_flatten_shows_the_same_files_in_umoci_and_buildah(name: str, tmp_path: 
     assert shown["one"] == shown["all"]
     overlay = mounted(layout, "all", tmp_path / "stacked", "overlay")
     assert overlay == shown["all"][0] == shown["all"][1]
+
+
+@pytest.mark.parametrize("name", [*ALIKE, *DIFFER])
+def test_extract_shows_the_same_files_as_overlayfs(name: str, tmp_path: Path) -> None:
+    """`buildah mount` with overlayfs, of the layers and of the flattened one."""
+    require("buildah")
+    layout, _ = flattened(tmp_path, (ALIKE | DIFFER)[name])
+    overlay = mounted(layout, "all", tmp_path / "stacked", "overlay")
+    options = ExtractOptions(on_warning=lambda _: None)
+    for tag in ("all", "one"):
+        with Client() as client:
+            client.extract(f"oci:{layout}:{tag}", tmp_path / tag, options=options)
+        assert tree(tmp_path / tag) == overlay
 
 
 @pytest.mark.parametrize("name", DIFFER)
