@@ -28,12 +28,11 @@ REGISTRY = (
 HEAD = "protocol.manifests spec.descriptor spec.json"
 MANIFEST = f"{HEAD} spec.index spec.manifest spec.platform"
 UPLOAD = (
-    "cli.config_file cli.progress cli.source images.blobs images.described "
-    "protocol.blobs "
+    "cli.config_file cli.source images.blobs images.described protocol.blobs "
     "protocol.upload protocol.upload.body protocol.upload.flow protocol.upload.known_registries "
     "protocol.upload.machine protocol.upload.recovery protocol.upload.session "
-    "spec.blob spec.descriptor spec.json stream.compression stream.iterables stream.layer "
-    "stream.pipeline stream.replay stream.sources tar tar.completeness tar.reader"
+    "spec.blob spec.descriptor spec.json stores.progress stream.compression stream.iterables "
+    "stream.layer stream.pipeline stream.replay stream.sources tar tar.completeness tar.reader"
 )
 # What takes long to load, and few verbs need.
 HEAVY = (

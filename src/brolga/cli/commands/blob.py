@@ -1,5 +1,7 @@
 """`brolga blob`: print a blob, or write it to a file."""
 
+import sys
+
 import click
 
 from brolga.cli import options
@@ -16,8 +18,9 @@ from brolga.cli.output import write_blocks
 )
 @click.argument("ref", metavar="REPO@DIGEST")
 @options.output
+@options.progress
 @options.connection
-def command(*, ref: str, output: str, connection: options.ConnectionOptions) -> None:
+def command(*, ref: str, output: str, progress: str, connection: options.ConnectionOptions) -> None:
     """Print a blob, or write it to a file.
 
     On stdout it is verified as it passes: if the bytes do not match DIGEST, the exit code is 6, and
@@ -29,7 +32,9 @@ def command(*, ref: str, output: str, connection: options.ConnectionOptions) -> 
     """
     if output != "-":
         check_output(output, "blob")
-    with open_client(connection) as client:
+    elif sys.stdout is not None and sys.stdout.isatty():
+        progress = "none"  # both would write to the terminal
+    with open_client(connection, progress=progress) as client:
         if output == "-":
             with client.blob(ref) as stream:
                 write_blocks(stream)
