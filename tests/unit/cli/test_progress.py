@@ -112,7 +112,6 @@ def test_lines_fit_after_resize() -> None:
                 emit(BlobBegun(key, "push", DIGEST, "", MB, None, "漢字" * 99))
             assert len(reader.wait_for("and 13 more")) == 9
             set_terminal_size(number, 20, 5)
-            reader.screen = Screen(20, 5)
             lines = reader.wait_for("and 18 more")
             assert len(lines) == 4
             assert max(map(len, lines)) < 20
