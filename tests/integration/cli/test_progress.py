@@ -26,6 +26,7 @@ DATA = tar("layer")
 # Each verb that moves blobs, and how many it moves; its result is a line or goes to a file.
 VERBS = {
     "append": ("append -f TAR -t REG/new:v1", 2),
+    "blob": ("blob REG/app@LAYER -o OUT", 1),
     "copy": ("copy REG/app:v1 oci:OUT:v1", 2),
     "export": ("export REG/app:v1 OUT", 1),
     "layer pull": ("layer pull --raw REG/app:v1 -o OUT", 1),
@@ -45,6 +46,7 @@ def words(registry: EmbeddedRegistry, tmp_path: Path) -> dict[str, str]:
         client.copy(f"{registry.address}/app:v1", f"oci:{tmp_path / 'layout'}:v1")
     return {
         "REG": registry.address,
+        "LAYER": str(image.layers[0].descriptor.digest),
         "TAR": str(tmp_path / "layer.tar"),
         "OUT": str(tmp_path / "out"),
         "LAYOUT": str(tmp_path / "layout"),

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.protocol.driver import make_access
 
-from brolga.images import Image, InMemoryBlob, StoredBlob, StreamBlob, TitledBlob
+from brolga.errors import TransportError
+from brolga.images import (
+    BlockStream,
+    Image,
+    InMemoryBlob,
+    StoredBlob,
+    StreamBlob,
+    TitledBlob,
+)
+from brolga.spec.blob import Prefix
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.mediatypes import OCI_LAYER
@@ -55,6 +66,11 @@ class Reported(ProgressReporter):
 
 def blocks(*sizes: int) -> Generator[Block, None, None]:
     yield from (bytes(size) for size in sizes)
+
+
+def prefix_of(size: int) -> Prefix:
+    state = hashlib.sha256(DATA[:size])
+    return Prefix(size, state)
 
 
 def begun(event: ProgressEvent) -> BlobBegun:
@@ -226,6 +242,37 @@ def test_push_into_layout_reports_each_blob(tmp_path: Path) -> None:
     progress.events.clear()
     push(layout, layout.tree("v1"), "v2", verify_existing=True)
     assert set(map(tuple, kinds_by_key(progress.events).values())) == {("Begun", "Skipped")}
+
+
+def test_push_into_layout_that_goes_on_counts_from_there(tmp_path: Path) -> None:
+    """What an earlier run has left does not move again."""
+
+    def opener(start: int, stop: int | None = None) -> BlockStream:
+        return BlockStream(iter_steps(start, stop))
+
+    def iter_steps(start: int, stop: int | None) -> Generator[Block, None, None]:
+        for offset in range(start, stop or len(DATA), STEP):
+            yield DATA[offset : offset + STEP]
+        if stop is not None:
+            raise TransportError("cut", reason="cut")
+
+    progress = Reported()
+    layout = Layout(tmp_path / "layout", progress=progress)
+    blob = StoredBlob(BLOB, lambda: opener(0, 2 * STEP), is_verified=True)
+    with pytest.raises(TransportError):
+        layout.push(blob)
+    assert progress.events[-1] == BlobFailed(1, 2 * STEP)
+    progress.events.clear()
+    layout.push(replace(blob, open_rest=lambda prefix: opener(prefix.size)))
+    assert progress.events[1:] == [
+        BlobMoved(2, 2 * STEP, 2 * STEP, len(DATA)),
+        BlobMoved(2, 3 * STEP, 3 * STEP, len(DATA)),
+        BlobDone(2, DIGEST, len(DATA), len(DATA)),
+    ]
+    progress.events.clear()
+    with layout.fetch_rest(BLOB, prefix_of(STEP)) as stream:
+        stream.read()
+    assert progress.events[1] == BlobMoved(3, STEP, STEP, len(DATA))
 
 
 def test_read_of_layout_reports_blob(tmp_path: Path) -> None:
