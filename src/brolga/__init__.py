@@ -77,6 +77,18 @@ if TYPE_CHECKING:
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
     from brolga.spec.platform import Platform
+    from brolga.spec.progress import (
+        BlobBegun,
+        BlobDone,
+        BlobEvent,
+        BlobFailed,
+        BlobMounted,
+        BlobMoved,
+        BlobRetried,
+        BlobSkipped,
+        BlobsPlanned,
+        ProgressEvent,
+    )
     from brolga.spec.reference import Reference, Repository
     from brolga.stores.layout import Layout
     from brolga.stores.location import ImageRef, LocalRef, parse_image_ref
@@ -115,6 +127,10 @@ else:
             "brolga.spec.index": "Index",
             "brolga.spec.manifest": "Manifest",
             "brolga.spec.platform": "Platform",
+            "brolga.spec.progress": (
+                "BlobBegun BlobDone BlobEvent BlobFailed BlobMounted BlobMoved BlobRetried "
+                "BlobSkipped BlobsPlanned ProgressEvent"
+            ),
             "brolga.spec.reference": "Reference Repository",
             "brolga.stores.layout": "Layout",
             "brolga.stores.location": "ImageRef LocalRef parse_image_ref",
@@ -128,7 +144,16 @@ else:
 __all__ = [
     "AsyncClient",
     "Blob",
+    "BlobBegun",
+    "BlobDone",
+    "BlobEvent",
+    "BlobFailed",
+    "BlobMounted",
+    "BlobMoved",
+    "BlobRetried",
+    "BlobSkipped",
     "BlobStream",
+    "BlobsPlanned",
     "BrolgaError",
     "Client",
     "Command",
@@ -170,6 +195,7 @@ __all__ = [
     "PlatformNotFound",
     "Problem",
     "Progress",
+    "ProgressEvent",
     "ProtocolViolation",
     "RangeNotSupported",
     "RangeOptions",

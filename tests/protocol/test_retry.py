@@ -19,7 +19,14 @@ from tests.protocol.driver import (
     with_delay,
 )
 
-from brolga.errors import BrolgaError, RateLimited, RegistryError, TransportError
+from brolga.errors import (
+    BrolgaError,
+    ProtocolViolation,
+    RateLimited,
+    RegistryError,
+    TransportError,
+    UploadInterrupted,
+)
 from brolga.protocol import Access, Request, Response, Retry, Timeout, ping
 from brolga.protocol.retry import RetryBudget
 
@@ -394,6 +401,36 @@ def test_record_failure_ignores_time_of_progress() -> None:
     for produced in range(9):
         assert failing(budget, produced, 0) == 0.5
         now[0] += 3600
+
+
+def test_record_failure_tells_of_each_further_attempt() -> None:
+    """With the reason and the delay; the last failure is raised by the caller."""
+    told: list[tuple[str, float]] = []
+    budget = RetryBudget(Retry(attempts=3), on_retry=lambda *each: told.append(each))
+    refused = RateLimited("no", method="", url="", status=429)
+    interrupted = UploadInterrupted("cut", sent=0, acknowledged=0)
+    interrupted.__cause__ = CUT
+    assert failing(budget, 0, 0, refused) == 0.5
+    assert failing(budget, 0, 0, interrupted) == 1.5
+    assert failing(budget, 0, 0, CUT) is None
+    assert failing(budget, 1, 0, ProtocolViolation("another part")) == 0.5
+    assert told == [("status 429", 0.5), ("cut", 1.5), ("response", 0.5)]
+
+
+def test_send_tells_of_each_repetition() -> None:
+    """But not of a kept connection that was closed meanwhile, which is no failure."""
+    told: list[tuple[str, float]] = []
+    access = replace(make_access(retry=Retry(attempts=3)), on_retry=lambda *each: told.append(each))
+    stale = TransportError("closed", reason="cut", is_new_connection=False)
+    request = Request("GET", access.url("x"))
+    play(
+        access.send(request),
+        (request, stale),
+        (request, CUT),
+        (with_delay(request, 0.5), Response(503)),
+        (with_delay(request, 1.5), Response(200)),
+    )
+    assert told == [("cut", 0.5), ("status 503", 1.5)]
 
 
 def test_take_delay_s_is_zero_after_first_call() -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from brolga.images import SeekableBlob, Tree
     from brolga.protocol import Credentials, Retry
     from brolga.spec.blob import BlobStream
+    from brolga.spec.progress import ProgressEvent
     from brolga.stores.read_budget import ReadOptions
     from brolga.transport import Transport
 
@@ -129,9 +130,9 @@ class AsyncClient(_Facade[Client]):
     and a task that is cancelled ends its call as Ctrl-C does. `get`, `image` and `index` read the
     configs, and the images of an index, so that their properties do not have to.
 
-    `on_warning` is called in the event loop. Functions that a method takes, such as `change` of
-    `copy`, and sources that are not asynchronous, run in a thread. Raises RuntimeError if no event
-    loop is running.
+    `on_warning` and `progress` are called in the event loop. Functions that a method takes, such as
+    `change` of `copy`, and sources that are not asynchronous, run in a thread. Raises RuntimeError
+    if no event loop is running.
     """
 
     def __init__(  # noqa: PLR0913 - each is an independent option
@@ -143,6 +144,7 @@ class AsyncClient(_Facade[Client]):
         reads: ReadOptions | None = None,
         retry: Retry | None = None,
         on_warning: Callable[[str, str], None] = lambda _host, _text: None,
+        progress: Callable[[ProgressEvent], object] | None = None,
     ) -> None:
         uploads = uploads or UploadOptions()
         calls = CallPool(uploads.jobs)
@@ -161,6 +163,7 @@ class AsyncClient(_Facade[Client]):
             reads=reads,
             retry=retry,
             on_warning=report,
+            progress=progress and (lambda event: calls.loop.call_soon_threadsafe(progress, event)),
             make_transport=make_transport,
         )
         super().__init__(client, calls)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Final
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -13,10 +14,14 @@ from brolga.spec.value import Value
 from brolga.stores import DEFAULT_JOBS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+
     from brolga.auth import Keychain
     from brolga.cli.options import ConnectionOptions, UploadFlags
     from brolga.client import Client
     from brolga.protocol import Credentials
+    from brolga.spec.progress import ProgressEvent
     from brolga.spec.reference import Repository
     from brolga.stores.location import ImageRef
 
@@ -27,23 +32,25 @@ _MALLOC_OPTIONS: Final = {-8: 1, -1: 8 << 20, -3: 32 << 20}
 _FILES: Final = ("ca_cert", "client_cert", "client_key")
 
 
-def open_client(
+@contextmanager
+def open_client(  # noqa: PLR0913 - the groups of flags
     connection: ConnectionOptions,
     *,
     jobs: int = DEFAULT_JOBS,
     target: ImageRef | Repository | None = None,
     upload_opts: UploadFlags | None = None,
     spool: str | bool = False,
-) -> Client:
-    """Return the client that the flags describe; close it at the end.
+    progress: str = "none",
+) -> Iterator[Client]:
+    """Open the client that the flags describe, and close it at the end.
 
     It pushes `jobs` blobs in parallel, as `upload_opts` says, or with `spool` alone. A registry's
-    warnings are printed on stderr. If `target` is given, the credentials of --username and of the
-    environment are only for its registry.
+    warnings are printed on stderr, and `progress` as its flag says. If `target` is given, the
+    credentials of --username and of the environment are only for its registry.
 
     Raises UsageError for an invalid certificate, key, password, proxy or config file.
     """
-    from brolga.client import Client, TransportOptions, UploadOptions
+    from brolga.client import TransportOptions, UploadOptions
     from brolga.client.client import jitter
     from brolga.protocol import Retry
 
@@ -70,14 +77,39 @@ def open_client(
     transport = TransportOptions(
         insecure=connection.insecure, timeout_s=connection.timeout, **files
     )
-    try:
-        return Client(
+    with (
+        _show_progress(progress) as emit,
+        _make_client(
+            files,
             credentials=credentials,
             transport=transport,
             uploads=uploads,
             retry=retry,
             on_warning=print_warning,
-        )
+            progress=emit,
+        ) as client,
+    ):
+        yield client
+
+
+def _show_progress(
+    how: str,
+) -> AbstractContextManager[Callable[[ProgressEvent], object] | None]:
+    """Show progress if it is wanted and can be seen; what does that is loaded only then."""
+    has_terminal = sys.stderr is not None and sys.stderr.isatty()
+    if how == "none" or (how == "auto" and not has_terminal):
+        return nullcontext()
+    from brolga.cli.progress import show_progress
+
+    return show_progress(how)
+
+
+def _make_client(files: Mapping[str, str | None], **options: Any) -> Client:  # noqa: ANN401 - those of `Client`
+    """Return a client. Raises UsageError if one of the files or a proxy is not valid."""
+    from brolga.client import Client
+
+    try:
+        return Client(**options)
     except OSError as error:
         flags = [f"--{name.replace('_', '-')}" for name, path in files.items() if path]
         if not flags:

@@ -55,13 +55,12 @@ class ConnectionOptions(Value, kw_only=True):
 
 
 class LayerOptions(Value, kw_only=True):
-    """The flags of a new layer, and of its progress."""
+    """The flags of a new layer."""
 
     compression: str
     media_type: str | None = None
     threads: int | None = None
     digest_algorithm: str = "sha256"
-    progress: str = "none"
 
 
 class UploadFlags(Value, kw_only=True):
@@ -252,13 +251,13 @@ layer = _group(
         show_default=True,
         help="The algorithm of the layer's digest; not every registry takes sha512.",
     ),
-    click.option(
-        "--progress",
-        type=click.Choice(["auto", "plain", "none"]),
-        default="auto",
-        show_default=True,
-        help="auto: a status line if stderr is a terminal. plain: a line every few seconds.",
-    ),
+)
+progress = click.option(
+    "--progress",
+    type=click.Choice(["auto", "plain", "none"]),
+    default="auto",
+    show_default=True,
+    help="auto: a line for each blob if stderr is a terminal. plain: lines for a log.",
 )
 spool = _spool_option(
     help="Keep data that does not fit into an archive in one pass in an unnamed file in DIR; "

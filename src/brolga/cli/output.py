@@ -10,7 +10,7 @@ import errno
 import os
 import sys
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 import click
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-CLEAR = "\r\x1b[K"  # move to the start of the line, and erase it
+CLEAR: Final = "\r\x1b[J"  # move to the start of the line, and erase all from there on
+_drawings: Final[list[TextIO]] = []  # the terminals at whose bottom progress is drawn now
 
 
 class OutputError(Exception):
@@ -39,7 +40,7 @@ def print_result(
     """
     text = _to_json(fields) if as_json else printable(line)
     with _open_stdout(done) as stdout:
-        click.echo(text, file=stdout)
+        click.echo(_erase_drawing(stdout) + text, file=stdout)
 
 
 def _to_json(value: object) -> str:
@@ -131,7 +132,7 @@ def replace_file(target: Path) -> Iterator[Callable[[bytes | memoryview], object
 def eprint(text: str) -> None:
     """Print a line on stderr. A failure is ignored."""
     with suppress(OSError):
-        click.echo(printable(text), err=True)
+        click.echo(_erase_drawing(sys.stderr) + printable(text), err=True)
 
 
 def eprint_lines(text: str) -> None:
@@ -142,14 +143,25 @@ def eprint_lines(text: str) -> None:
 
 def print_warning(host: str, text: str) -> None:
     """Print a registry's warning on stderr."""
-    with suppress(OSError):
-        line = one_line(f"{host}: {text}")
-        click.echo(f"{_clear_status_line()}warning: {line}", err=True)
+    eprint(f"warning: {one_line(f'{host}: {text}')}")
 
 
-def _clear_status_line() -> str:
-    """Return the escape that erases a status line on stderr, which is drawn again later."""
-    return CLEAR if sys.stderr is not None and sys.stderr.isatty() else ""
+@contextmanager
+def draw_on(terminal: TextIO) -> Iterator[None]:
+    """Say that lines are drawn at the bottom of a terminal while the block runs.
+
+    What is printed meanwhile erases them first; they are drawn again below it.
+    """
+    _drawings.append(terminal)
+    try:
+        yield
+    finally:
+        _drawings.remove(terminal)
+
+
+def _erase_drawing(out: TextIO | None) -> str:
+    """Return the escape that erases the lines that are drawn on a terminal, if any."""
+    return CLEAR if _drawings and out is not None and out.isatty() else ""
 
 
 def flush_streams() -> None:
@@ -173,7 +185,7 @@ def log_to_stderr() -> Iterator[None]:
 
     class OneLine(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
-            return _clear_status_line() + one_line(super().format(record))
+            return _erase_drawing(sys.stderr) + one_line(super().format(record))
 
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine("%(name)s: %(message)s"))

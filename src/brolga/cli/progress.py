@@ -1,55 +1,64 @@
-"""The progress of streams, as a line on stderr that a thread updates."""
+"""The progress of a command on stderr: lines that a terminal redraws, or lines for a log.
+
+The client appends its events to a queue; a thread takes them from it, and alone writes.
+"""
+
+from __future__ import annotations
 
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Final, TextIO
+from collections import deque
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
-from brolga.cli.output import CLEAR
-from brolga.spec.blob import Progress
-from brolga.stream.layer import StreamLayer
+from brolga.cli.output import CLEAR, draw_on
+from brolga.cli.transfers import Transfers
 
-_INTERVAL_S: Final = {"auto": 0.2, "plain": 5.0}
-_DEFAULT_COLUMNS: Final = 80  # if the terminal does not say
-_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from brolga.spec.progress import ProgressEvent
+
+_TICK_S: Final = 0.2  # between two looks at the events
+_LOG_S: Final = 5.0  # between two lines of a log
+_SIZE: Final = (80, 24)  # columns and rows, if the terminal does not say
 
 
 @contextmanager
 def show_progress(
-    layers: Sequence[StreamLayer], how: str, out: TextIO | None = None
-) -> Iterator[None]:
-    """Show the progress of all layers together while the block runs, and when it ends.
+    how: str, out: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Callable[[ProgressEvent], object]]:
+    """Show the events that the yielded function gets while the block runs, and sum them up.
 
-    `how` is `auto` (a status line if `out` is a terminal, else nothing), `plain` (a new line every
-    few seconds) or `none`. `out` None is stderr. Errors of `out` are ignored.
+    `how` is `auto`, for a terminal, or `plain`, for a log. `out` None is stderr. Errors of `out`
+    are ignored.
     """
     out = out or sys.stderr
-    if out is None or how == "none" or (how == "auto" and not out.isatty()):
-        yield
+    events: deque[ProgressEvent] = deque()
+    if out is None:
+        yield events.append
         return
-    start_s = time.monotonic()
+    is_drawn = how == "auto"
+    view: _View = _Screen(out) if is_drawn else _Log(out, clock())
+    transfers = Transfers(clock())
 
-    def write(start: str, end: str) -> None:
-        progress = [layer.progress for layer in layers]
-        total = Progress(
-            sum(each.read for each in progress), sum(each.written for each in progress)
-        )
-        sizes = [layer.source_size for layer in layers]
-        size = None if None in sizes else sum(filter(None, sizes))
-        text = format_progress(total, size, time.monotonic() - start_s)
-        with suppress(OSError):
-            out.write(start + (text[: _columns(out) - 1] if out.isatty() else text) + end)
-            out.flush()
+    def look() -> None:
+        now_s = clock()
+        lines = [transfers.note(events.popleft(), now_s) for _ in range(len(events))]
+        transfers.tick(now_s)
+        if not transfers.is_empty:
+            view.show(transfers, list(filter(None, lines)), now_s)
 
-    start, end = (CLEAR, "") if how == "auto" else ("", "\n")
-    try:
-        with _run_every(_INTERVAL_S[how], lambda: write(start, end)):
-            yield
-    finally:
-        write(start, "\n")
+    with draw_on(out) if is_drawn else nullcontext():
+        try:
+            with _run_every(_TICK_S, look):
+                yield events.append
+        finally:
+            look()
+            if not transfers.is_empty:
+                view.finish(transfers.summary(clock()))
 
 
 @contextmanager
@@ -69,39 +78,61 @@ def _run_every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
-def _columns(terminal: TextIO) -> int:
-    """Return a terminal's width. `shutil.get_terminal_size` asks stdout, which may be a file."""
-    return os.get_terminal_size(terminal.fileno()).columns or _DEFAULT_COLUMNS
+class _View(Protocol):
+    def show(self, transfers: Transfers, news: list[str], now_s: float) -> None:
+        """Show how far the blobs are, and what has happened since the last time."""
+
+    def finish(self, summary: str) -> None:
+        """Leave a line that says what was done."""
 
 
-def format_progress(progress: Progress, size: int | None, elapsed_s: float) -> str:
-    """Return one line: bytes read and written, ratio, rate, time.
+class _Log:
+    """Whole lines: for what has happened at once, for all blobs together every few seconds."""
 
-    If `size`, the bytes of the source, is known, the line ends with the share and the time left.
+    def __init__(self, out: TextIO, now_s: float) -> None:
+        self._out = out
+        self._next_s = now_s + _LOG_S
+
+    def show(self, transfers: Transfers, news: list[str], now_s: float) -> None:
+        if now_s >= self._next_s:
+            self._next_s = now_s + _LOG_S
+            news = [*news, transfers.whole(now_s)]
+        if news:
+            _write(self._out, "".join(f"{line}\n" for line in news))
+
+    def finish(self, summary: str) -> None:
+        _write(self._out, f"{summary}\n")
+
+
+class _Screen:
+    """Lines at the bottom of a terminal, below an empty one on which the cursor waits.
+
+    Whatever else is written meanwhile, by a command that is run too, begins on the empty line, and
+    what it does not overwrite is erased by the next `show`. So the number of lines does not matter
+    afterwards, nor does the width that the terminal has by then.
     """
-    rate = progress.read / elapsed_s if elapsed_s > 0 else 0.0
-    parts = [
-        f"{_format_bytes(progress.read)} in",
-        f"{_format_bytes(progress.written)} out",
-        f"ratio {progress.written / progress.read:.2f}" if progress.read else "ratio -",
-        f"{rate / 1e6:.0f} MB/s",
-        _format_time(elapsed_s),
-    ]
-    if size:
-        share = min(1.0, progress.read / size)
-        left_s = (size - progress.read) / rate if rate and share < 1 else 0
-        parts.append(f"{share:.0%} of {_format_bytes(size)}, {_format_time(left_s)} left")
-    return "  ".join(parts)
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def show(self, transfers: Transfers, news: list[str], now_s: float) -> None:  # noqa: ARG002 - the lines tell it
+        columns, rows = self._size()
+        lines = transfers.lines(columns - 1, rows - 2, now_s)
+        text = "".join(f"\n{line}" for line in lines)
+        _write(self._out, f"{CLEAR}{text}\r\x1b[{len(lines)}A")
+
+    def finish(self, summary: str) -> None:
+        _write(self._out, f"{CLEAR}{summary}\n")
+
+    def _size(self) -> tuple[int, int]:
+        """Return columns and rows. `shutil.get_terminal_size` asks stdout, which may be a file."""
+        columns = rows = 0
+        with suppress(OSError):  # it has gone
+            columns, rows = os.get_terminal_size(self._out.fileno())
+        return columns or _SIZE[0], rows or _SIZE[1]
 
 
-def _format_bytes(count: float) -> str:
-    step = 0
-    while count >= 1024 and step < len(_UNITS) - 1:  # noqa: PLR2004 - the step of the units
-        count, step = count / 1024, step + 1
-    return f"{count:.1f} {_UNITS[step]}" if step else f"{count:.0f} B"
-
-
-def _format_time(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
+def _write(out: TextIO, text: str) -> None:
+    with suppress(OSError):
+        out.write(text)
+        out.flush()

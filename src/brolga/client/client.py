@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
     from brolga.spec.platform import Platform
+    from brolga.spec.progress import ProgressEvent
     from brolga.stores.copy import Copier
     from brolga.stores.location import ImageRef, LocalRef
     from brolga.stores.read_budget import ReadOptions
@@ -54,8 +55,9 @@ class Client:
 
     `credentials` is a keychain, which is asked for each repository, or credentials for every
     registry; None is anonymous. `retry` bounds how often, and how soon, a request is repeated.
-    `on_warning` is called once with the host and text of each warning of a registry.
-    `make_transport` returns what performs the requests, with the options of `Transport`.
+    `on_warning` is called once with the host and text of each warning of a registry. `progress` is
+    called with each `ProgressEvent`, from several threads at once. `make_transport` returns what
+    performs the requests, with the options of `Transport`.
     """
 
     def __init__(  # noqa: PLR0913 - each is an independent option
@@ -67,22 +69,19 @@ class Client:
         reads: ReadOptions | None = None,
         retry: Retry | None = None,
         on_warning: Callable[[str, str], None] = lambda _host, _text: None,
+        progress: Callable[[ProgressEvent], object] | None = None,
         make_transport: Callable[..., Transport] = Transport,
     ) -> None:
         options = transport or TransportOptions()
-        self._uploads = uploads or UploadOptions()
-        self._transport = make_transport(
-            **as_dict(options), keepalive=4 * self._uploads.jobs, on_warning=on_warning
-        )
+        self._uploads = uploads = uploads or UploadOptions()
+        retry = retry or protocol.Retry(jitter=jitter)
+        self.progress = stores.ProgressReporter(progress) if progress else None
+        transport_options = {**as_dict(options), "keepalive": 4 * uploads.jobs}
+        self._transport = make_transport(**transport_options, on_warning=on_warning)
         self.registries = Registries(
-            self._transport,
-            credentials,
-            retry or protocol.Retry(jitter=jitter),
-            self._uploads,
-            options.insecure,
-            reads,
+            self._transport, credentials, retry, uploads, options.insecure, reads, self.progress
         )
-        self._stores = StoreOpener(self.registries, on_warning)
+        self._stores = StoreOpener(self.registries, on_warning, self.progress)
 
     def __enter__(self) -> Self:
         """Return the client itself."""

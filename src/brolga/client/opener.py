@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from brolga.client.registries import Registries
     from brolga.stores.layout import Layout
     from brolga.stores.location import ImageRef, LocalRef
+    from brolga.stores.progress import ProgressReporter
     from brolga.stores.store import OnePassStore, ReadStore, Store, WriteStore
 
 
@@ -36,10 +37,11 @@ _USES: Final = {
 
 
 class StoreOpener(Value):
-    """Opens places as stores. `on_warning` is as `Layout` has it."""
+    """Opens places as stores. `on_warning` and `progress` are as `Layout` has them."""
 
     registries: Registries
     on_warning: Callable[[str, str], object]
+    progress: ProgressReporter | None = None
 
     def open(self, place: ImageRef | Repository, use: str) -> Store:
         """Open a repository or a layout, for a `use` in `_USES`."""
@@ -95,7 +97,7 @@ class StoreOpener(Value):
 
             form, tag = location.FORMS[home.kind], location.tag_to_write(place)
             spool = self.registries.uploads.spool
-            with open_writer(home.path, form, tag, spool=spool) as writer:
+            with open_writer(home.path, form, tag, spool=spool, progress=self.progress) as writer:
                 yield writer
 
     def open_rereadable(self, place: ImageRef, *, compress_layers: bool) -> ReadStore:
@@ -119,7 +121,7 @@ class StoreOpener(Value):
     def _layout(self, home: LocalRef) -> Layout:
         from brolga.stores.layout import Layout
 
-        return Layout(home.path, self.on_warning)
+        return Layout(home.path, self.on_warning, progress=self.progress)
 
 
 def _is_one_pass(store: ReadStore | OnePassStore) -> TypeIs[OnePassStore]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from brolga.spec.blob import Blob
     from brolga.spec.digest import Digest
     from brolga.stores.journal import FileJournal
+    from brolga.stores.progress import ProgressReporter
     from brolga.stores.read_budget import ReadBudget, ReadOptions
     from brolga.stream.replay import ReplayBuffer
     from brolga.stream.spool import SpoolChoice
@@ -136,7 +137,7 @@ class Registries(Value):
     """The registries of one client, each pinged at its first use. Threads may share it.
 
     `credentials` is a keychain, which is asked for each repository, or credentials for every
-    registry; None is anonymous.
+    registry; None is anonymous. What happens to blobs is reported to `progress`.
     """
 
     transport: Transport
@@ -145,6 +146,7 @@ class Registries(Value):
     uploads: UploadOptions
     insecure: bool
     reads: ReadOptions | None = None
+    progress: ProgressReporter | None = None
     _credentials: dict[Repository, Credentials | None] = field(default_factory=dict)
     _pushed_blobs: dict[tuple[str, Digest], Repository] = field(default_factory=dict)
     _registries: dict[tuple[str, Credentials | None], RegistrySession] = field(default_factory=dict)
@@ -200,6 +202,7 @@ class Registries(Value):
             choose_strategy=partial(self.uploads.strategy, repository, uploads=uploads),
             pushed_blobs=self._pushed_blobs,
             read_budget=self._read_budget,
+            progress=self.progress,
         )
 
     def open_target(

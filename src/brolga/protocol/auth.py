@@ -15,7 +15,14 @@ from brolga.protocol.auth_tokens import TokenCache, parse_challenges, parse_toke
 from brolga.protocol.http import Flow, Request, Response, Timeout, send_request
 from brolga.protocol.redirects import follow_redirects
 from brolga.protocol.responses import raise_for_status
-from brolga.protocol.retry import Retry, no_clock, send_with_retry
+from brolga.protocol.retry import (
+    OnRetry,
+    Retry,
+    RetryBudget,
+    ignore_retry,
+    no_clock,
+    send_with_retry,
+)
 from brolga.protocol.urls import check_url, hostname, origin, redact
 from brolga.spec.value import Value, field, replace
 
@@ -200,15 +207,23 @@ class RegistrySession:
 
 
 class Access(Value):
-    """The access of one conversation to a registry: a scope, and the URLs below `root`."""
+    """The access of one conversation to a registry: a scope, and the URLs below `root`.
+
+    `on_retry` is called before a request, or the rest of a blob, is sent or asked for again.
+    """
 
     registry: RegistrySession
     scope: tuple[str, ...]
     root: str
+    on_retry: OnRetry = field(default=ignore_retry, compare=False, repr=False)
 
     def url(self, path: str) -> str:
         """Return the URL of `path` below this repository."""
         return self.root + path
+
+    def retry_budget(self, retry: Retry | None = None) -> RetryBudget:
+        """Return the budget of one blob's failures; `retry` None is that of the registry."""
+        return RetryBudget(retry or self.registry.retry, self.registry.clock, self.on_retry)
 
     def send(self, request: Request, *, retry: bool = True) -> Flow[Response]:
         """Send an authorized request. Repeat it if its failure may pass, unless `retry` is false.
@@ -220,7 +235,8 @@ class Access(Value):
         if self.registry.is_same_origin(request.url):
             # Outside the attempts at the request: the token server has attempts of its own.
             yield from self.registry.authorize(self.scope, request.timeout)
-        return (yield from send_with_retry(self.registry.retry, request, self._send_redirected))
+        send, on_retry = self._send_redirected, self.on_retry
+        return (yield from send_with_retry(self.registry.retry, request, send, on_retry=on_retry))
 
     def _send_redirected(self, request: Request) -> Flow[Response]:
         return (yield from follow_redirects(request, self._send_authorized, self.registry.base))

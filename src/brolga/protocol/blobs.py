@@ -21,7 +21,6 @@ from brolga.errors import (
 from brolga.protocol.http import Flow, Request, Response, Step, read_block
 from brolga.protocol.redirects import redirect
 from brolga.protocol.responses import confirms_blob, raise_for_status, raise_unless_deleted
-from brolga.protocol.retry import RetryBudget
 from brolga.protocol.urls import redact
 from brolga.spec.value import Value, field, replace
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from brolga.protocol.auth import Access
+    from brolga.protocol.retry import RetryBudget
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
 
@@ -109,7 +109,7 @@ def read_blob(access: Access, digest: Digest, size: int | None = None, start: in
     Raises DigestMismatch as soon as there are more than `size` bytes; NotFound; RegistryError;
     TransportError if the connection was cut too often.
     """
-    budget = RetryBudget(access.registry.retry, access.registry.clock)
+    budget = access.retry_budget()
     offset, supports_range, is_renewed = start, True, False
     while True:
         before, first = offset, offset if supports_range else 0
@@ -151,7 +151,7 @@ def read_range(access: Access, digest: Digest, start: int, stop: int, url: str =
 
     Raises RangeNotSupported if the response is not this part, and what `read_blob` raises.
     """
-    budget = RetryBudget(access.registry.retry, access.registry.clock)
+    budget = access.retry_budget()
     offset, may_renew = start, True
     while offset < stop:
         headers = {"Range": f"bytes={offset}-{stop - 1}"}

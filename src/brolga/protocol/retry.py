@@ -9,9 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeAlias
 
-from brolga.errors import BrolgaError, RateLimited, RegistryError, TransportError
+from brolga.errors import (
+    BrolgaError,
+    RateLimited,
+    RegistryError,
+    TransportError,
+    UploadInterrupted,
+)
 from brolga.protocol.http import Flow, Request, Response, Timeout
 from brolga.protocol.responses import retry_after_s
 from brolga.spec.value import Value, replace
@@ -27,6 +33,8 @@ TRANSIENT_STATUSES: Final = frozenset({408, 429, *range(500, 600)}) - _PERMANENT
 # A wrong certificate stays wrong; these may be a restart, or a short loss of the network.
 TRANSIENT_REASONS: Final = ("cut", "connect", "timeout")
 _MAX_TRIPLED: Final = 100  # times; 3.0 ** 647 overflows
+# It is called with the reason of a failure, in a word, and the delay before the next attempt.
+OnRetry: TypeAlias = Callable[[str, float], object]
 
 
 def _halfway() -> float:
@@ -36,6 +44,10 @@ def _halfway() -> float:
 def no_clock() -> float:
     """Return 0: the default of a clock, with which no time passes."""
     return 0.0
+
+
+def ignore_retry(_reason: str, _delay_s: float) -> None:
+    """Do nothing: the default of what is called before another attempt."""
 
 
 class Retry(Value):
@@ -67,12 +79,18 @@ class RetryBudget:
 
     Progress resets the count: a byte more from the source, or in the same session. New sessions
     count until the source gives more, so a registry that loses every session is given up.
-    `clock` returns monotonic seconds.
+    `clock` returns monotonic seconds. `on_retry` is called if there is another attempt.
     """
 
-    def __init__(self, retry: Retry, clock: Callable[[], float] = no_clock) -> None:
+    def __init__(
+        self,
+        retry: Retry,
+        clock: Callable[[], float] = no_clock,
+        on_retry: OnRetry = ignore_retry,
+    ) -> None:
         self._retry = retry
         self._clock = clock
+        self._on_retry = on_retry
         self._count = self._sessions = 0
         self._bytes_read, self._acknowledged = -1, 0
         self._lost_s = 0.0
@@ -105,6 +123,7 @@ class RetryBudget:
         if delay_s is None or self._lost_s + delay_s > self._retry.max_elapsed_s:
             return False
         self._last_s, self._last_delay_s, self._delay_s = now, delay_s, delay_s
+        self._on_retry(failure_reason(error), delay_s)
         return True
 
     def take_delay_s(self) -> float:
@@ -124,11 +143,13 @@ def send_with_retry(
     send: Callable[[Request], Flow[Response]],
     *,
     reasons: Collection[str] = TRANSIENT_REASONS,
+    on_retry: OnRetry = ignore_retry,
 ) -> Flow[Response]:
     """Send `request` by `send`, and again if its failure may pass; return the last response.
 
     `reasons` are the transient reasons of a TransportError. A kept connection that turns out to
-    be closed is not an attempt: the request is repeated at once, but once only.
+    be closed is not an attempt: the request is repeated at once, but once only. `on_retry` is
+    called before each other repetition.
     """
     may_retry = request.is_repeatable and request.timeout is not Timeout.SHORT
     is_harmless = may_retry and request.method in _REPEATABLE
@@ -146,6 +167,7 @@ def send_with_retry(
                 delay_s = retry.delay_s(attempt)
             if delay_s is None:
                 raise
+            reason = error.reason
         else:
             is_refusal = response.status in RETRY_LATER_STATUSES
             is_temporary = is_refusal or (is_harmless and response.status in TRANSIENT_STATUSES)
@@ -155,6 +177,8 @@ def send_with_retry(
                 changes = request.method not in ("GET", "HEAD")
                 return replace(response, retried=True) if outcome_unknown and changes else response
             outcome_unknown = outcome_unknown or not is_refusal
+            reason = f"status {response.status}"
+        on_retry(reason, delay_s)
         request = replace(request, delay_s=delay_s)
         attempt += 1
 
@@ -164,3 +188,14 @@ def is_transient(error: BrolgaError) -> bool:
     if isinstance(error, TransportError):
         return error.reason in TRANSIENT_REASONS
     return isinstance(error, RegistryError) and error.status in TRANSIENT_STATUSES
+
+
+def failure_reason(error: BrolgaError) -> str:
+    """Return why a request failed, in a word: that of a TransportError, or the status.
+
+    It is `response` if what the registry answered does not fit the request.
+    """
+    cause = error.__cause__ if isinstance(error, UploadInterrupted) else error
+    if isinstance(cause, TransportError):
+        return cause.reason
+    return f"status {cause.status}" if isinstance(cause, RegistryError) else "response"

@@ -122,6 +122,18 @@ class Prefix(Value):
 
 
 @runtime_checkable
+class MeasuresSource(Protocol):
+    """A blob that is made from a source while it is read, as a `StreamLayer` is."""
+
+    source_size: int | None  # if it is known before
+    source_name: str
+
+    @property
+    def progress(self) -> Progress:
+        """The bytes so far."""
+
+
+@runtime_checkable
 class Rereadable(Protocol):
     """A stream that may be able to read its source again."""
 

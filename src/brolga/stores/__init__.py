@@ -8,6 +8,7 @@ from brolga._lazy import lazy_names
 
 if TYPE_CHECKING:
     from brolga.stores.copy import Copier
+    from brolga.stores.progress import ProgressReporter, report_push, report_read
     from brolga.stores.registry import RegistryStore
     from brolga.stores.store import NullStore, OnePassStore, complete_manifest, read_tree
 else:
@@ -15,6 +16,7 @@ else:
         __name__,
         {
             "brolga.stores.copy": "Copier",
+            "brolga.stores.progress": "ProgressReporter report_push report_read",
             "brolga.stores.registry": "RegistryStore",
             "brolga.stores.store": "NullStore OnePassStore complete_manifest read_tree",
         },
@@ -25,9 +27,12 @@ __all__ = [
     "Copier",
     "NullStore",
     "OnePassStore",
+    "ProgressReporter",
     "RegistryStore",
     "complete_manifest",
     "read_tree",
+    "report_push",
+    "report_read",
 ]
 
 DEFAULT_JOBS: Final = 4  # blobs that are pushed at a time

@@ -15,6 +15,7 @@ from brolga.errors import BrolgaError, DigestMismatch
 from brolga.protocol import BlobHead
 from brolga.spec.digest import Digest, hasher
 from brolga.spec.value import Value, field
+from brolga.stores.progress import BlobReport
 from brolga.stores.read_budget import ReadBudget, Share
 
 if TYPE_CHECKING:
@@ -38,15 +39,21 @@ class BlobReader(Value):
     budget: ReadBudget = field(default_factory=ReadBudget)
 
     def read(
-        self, digest: Digest, size: int | None, prefix: Prefix | None = None
+        self,
+        digest: Digest,
+        size: int | None,
+        prefix: Prefix | None = None,
+        report: BlobReport | None = None,
     ) -> Generator[Block, None, None]:
         """Yield the bytes of a blob after `prefix`, verified together with it.
 
-        Raises what `protocol.read_blob` raises, and DigestMismatch.
+        `report` gets the retries, and the size if it is not known before. Raises what
+        `protocol.read_blob` raises, and DigestMismatch.
         """
         hasher(digest.algorithm)  # raises InvalidDigest before a request is made
-        access, start = self.connect(), prefix.size if prefix else 0
-        blocks = _Reading(self, access, digest, size, start).blocks()
+        report = report or BlobReport()
+        access, start = report.watch(self.connect()), prefix.size if prefix else 0
+        blocks = _Reading(self, access, digest, size, start, report.note_size).blocks()
         return verify(blocks, digest, size, access.registry.base, prefix)
 
     def read_range(self, digest: Digest, start: int, stop: int) -> Generator[Block, None, None]:
@@ -94,8 +101,14 @@ def verify(
 class _Reading:
     """One blob that is being read, from offset `start` on."""
 
-    def __init__(
-        self, reader: BlobReader, access: Access, digest: Digest, size: int | None, start: int
+    def __init__(  # noqa: PLR0913, PLR0917 - what is read, and how
+        self,
+        reader: BlobReader,
+        access: Access,
+        digest: Digest,
+        size: int | None,
+        start: int,
+        note_size: Callable[[int], object],
     ) -> None:
         self._transport = reader.transport
         self._budget = reader.budget
@@ -103,6 +116,7 @@ class _Reading:
         self._digest = digest
         self._size = size
         self._position = start
+        self._note_size = note_size
         self._url = ""  # where the registry redirects to
 
     def blocks(self) -> Generator[Block, None, None]:
@@ -170,6 +184,8 @@ class _Reading:
                 if not isinstance(item, BlobHead):
                     yield item
                     continue
+                if self._size is None and item.size is not None:
+                    self._note_size(item.size)
                 self._size, self._url = item.size, item.url
                 if wait is not None:
                     wait.begin()

@@ -222,6 +222,8 @@ def _push_blobs(target: WriteStore, blobs: Iterable[Blob], jobs: int) -> None:
     )
     own = [blob for blob in blobs if runs_user_code(blob)]
     others = [blob for blob in blobs if not runs_user_code(blob)]
+    if (progress := getattr(target, "progress", None)) is not None:
+        progress.plan(blobs)
     if jobs == 1 or not others or len(blobs) == 1:
         for blob in blobs:
             target.push(blob)

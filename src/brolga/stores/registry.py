@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from brolga.spec.reference import Repository
     from brolga.stores.blob_reader import BlobReader
     from brolga.stores.journal import FileJournal
+    from brolga.stores.progress import BlobReport, ProgressReporter
     from brolga.stores.read_budget import ReadBudget
     from brolga.stream.replay import ReplayBuffer
     from brolga.transport import Transport
@@ -66,7 +67,8 @@ class RegistryStore(Value):
     again; `is_reopenable` says whether the stream can be read again. `open_journal`, called with
     the repository, the blob and `is_reopenable`, returns the journal of an upload, if it has one.
     `retry` bounds how often an upload may fail; `strategy` is how its bytes are sent to a registry.
-    `read_budget` returns what the blobs that are read at a time share.
+    `read_budget` returns what the blobs that are read at a time share. What happens to its blobs is
+    reported to `progress`.
     """
 
     repository: Repository
@@ -79,6 +81,7 @@ class RegistryStore(Value):
     mounts: bool = True
     pushed_blobs: dict[tuple[str, Digest], Repository] = field(default_factory=dict)
     read_budget: Callable[[], ReadBudget] = _new_read_budget
+    progress: ProgressReporter | None = None
 
     @cached_property
     def access(self) -> Access:
@@ -139,16 +142,21 @@ class RegistryStore(Value):
 
     def fetch_blob(self, blob: Descriptor | Digest) -> BlobStream:
         """Open a blob. Its bytes are verified while they are read."""
+        report = stores.report_read(self.progress, blob)
         if isinstance(blob, Digest):
-            return images.BlockStream(self._reader.read(blob, None))
-        if blob.data is not None:
+            blocks = self._reader.read(blob, None, report=report)
+        elif blob.data is not None:
             return images.InMemoryBlob(blob.data, blob.media_type).open()
-        return images.BlockStream(self._reader.read(blob.digest, blob.size))
+        else:
+            blocks = self._reader.read(blob.digest, blob.size, report=report)
+        return images.BlockStream(report.read(blocks))
 
     def fetch_rest(self, blob: Descriptor | Digest, prefix: Prefix) -> BlobStream:
         """Open the bytes of a blob after a prefix. They are verified together with it."""
         digest, size = (blob, None) if isinstance(blob, Digest) else (blob.digest, blob.size)
-        return images.BlockStream(self._reader.read(digest, size, prefix))
+        report = stores.report_read(self.progress, blob)
+        blocks = self._reader.read(digest, size, prefix, report)
+        return images.BlockStream(report.read(blocks, prefix.size))
 
     def read_range(self, blob: Descriptor, start: int, stop: int) -> BlobStream:
         """Open the bytes of a blob from `start` to `stop`. They are not verified."""
@@ -181,20 +189,8 @@ class RegistryStore(Value):
         missing bytes are sent again from the buffer (`keep`), or from the source, opened again.
         A stream is opened first, so that nothing is sent if that fails.
         """
-        try:
-            descriptor = blob.descriptor
-        except NotComputed:
-            return self._upload(blob)
-        if isinstance(blob, images.InMemoryBlob):
-            strategy = self.upload_strategy
-            flow = protocol.upload_bytes(self.access, blob.data, descriptor, strategy=strategy)
-            return self._run_upload(flow, descriptor.digest.algorithm)
-        is_mounted, session = self._mount(blob, descriptor)
-        if is_mounted or (
-            session is None and self.transport.run(protocol.has_blob(self.access, descriptor))
-        ):
-            return descriptor
-        return self._upload(blob, session, descriptor)
+        with stores.report_push(self.progress, blob) as report:
+            return self._push(blob, report)
 
     def push_manifest(self, manifest: Manifest | Index, *names: str) -> None:
         """Push a manifest under tags or its digest, and list it as a referrer of its subject.
@@ -235,6 +231,24 @@ class RegistryStore(Value):
 
     # --- Inside
 
+    def _push(self, blob: Blob, report: BlobReport) -> Descriptor:
+        try:
+            descriptor = blob.descriptor
+        except NotComputed:
+            return self._upload(blob, report)
+        if isinstance(blob, images.InMemoryBlob):
+            access, strategy = report.watch(self.access), self.upload_strategy
+            flow = protocol.upload_bytes(access, blob.data, descriptor, strategy=strategy)
+            return self._run_upload(flow, descriptor.digest.algorithm)
+        home, session = self._mount(blob, descriptor)
+        if home is not None:
+            report.mount(home)
+        elif session is None and self.transport.run(protocol.has_blob(self.access, descriptor)):
+            report.skip()
+        else:
+            return self._upload(blob, report, session, descriptor)
+        return descriptor
+
     def _put_manifest(self, manifest: Manifest | Index, tags: Sequence[str]) -> bool:
         """Push a manifest under its tags, or its digest; return whether its subject was noted."""
         run, access, digest = self.transport.run, self.access, manifest.digest
@@ -252,7 +266,11 @@ class RegistryStore(Value):
         return is_processed
 
     def _upload(
-        self, blob: Blob, session: UploadSession | None = None, known: Descriptor | None = None
+        self,
+        blob: Blob,
+        report: BlobReport,
+        session: UploadSession | None = None,
+        known: Descriptor | None = None,
     ) -> Descriptor:
         """Upload a blob, into `session` if it is given. `known` is its descriptor, if known."""
         from brolga.spec.blob import digest_algorithm
@@ -274,8 +292,8 @@ class RegistryStore(Value):
                     self.transport.run(protocol.cancel(self.access, session))
                     session = None
                 flow = protocol.upload_stream(
-                    self.access,
-                    ReplayableBody(blocks, keep, again),
+                    report.watch(self.access),
+                    ReplayableBody(blocks, keep, again, report.count),
                     lambda: blob.descriptor,
                     descriptor=known,
                     session=session,
@@ -339,10 +357,12 @@ class RegistryStore(Value):
                 hint=_algorithm_hint(digest.algorithm),
             )
 
-    def _mount(self, blob: Blob, descriptor: Descriptor) -> tuple[bool, UploadSession | None]:
+    def _mount(
+        self, blob: Blob, descriptor: Descriptor
+    ) -> tuple[Repository | None, UploadSession | None]:
         """Mount a blob from another repository of this registry, if it is known to be in one.
 
-        Return whether that is done, and the session that the registry opened instead.
+        Return that repository if it is done, and the session that the registry opened instead.
         """
         here = self.repository
         home = (
@@ -351,9 +371,11 @@ class RegistryStore(Value):
             else self.pushed_blobs.get((here.registry, descriptor.digest))
         )
         if not self.mounts or home is None or home == here or home.registry != here.registry:
-            return False, None
+            return None, None
         access = self.access.registry.access(here, "pull,push", home)
-        return self.transport.run(protocol.try_mount(access, descriptor.digest, home))
+        flow = protocol.try_mount(access, descriptor.digest, home)
+        is_mounted, session = self.transport.run(flow)
+        return (home if is_mounted else None), session
 
     @contextmanager
     def _cancel_on_error(self, session: UploadSession | None) -> Iterator[None]:

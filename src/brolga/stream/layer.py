@@ -23,6 +23,7 @@ from brolga.stream.sources import (
     bind_source,
     calls_user_code,
     check_source,
+    get_source_name,
     get_source_size,
     identify_source,
     open_source,
@@ -57,7 +58,8 @@ class StreamLayer:
     source that begins as a tar, False nothing.
 
     `runs_user_code` is whether reading calls the user's Python code: `Client.push` reads such a
-    layer in the caller's thread. `source_size` is the number of bytes in a regular file, else None.
+    layer in the caller's thread. `source_size` is the number of bytes in a regular file, else None;
+    `source_name` is the name of a file that is given by its path, else "".
 
     Raises TypeError for a source of text, SourceError for a closed file, ValueError for an unknown
     compression or level, InvalidDigest for an algorithm that cannot be computed here, RuntimeError
@@ -91,6 +93,7 @@ class StreamLayer:
         check_media_type(self._media_type)
         self._tar = tar
         self.source_size = get_source_size(source)
+        self.source_name = get_source_name(source)
         self.runs_user_code = calls_user_code(source)
         self._source_identity = identify_source(source)
         self._state = _StreamState()

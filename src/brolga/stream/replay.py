@@ -79,7 +79,8 @@ class ReplayableBody:
     """The bytes of one blob's upload, from any offset that is available (`protocol.upload.Body`).
 
     `stream` is read once. `reopen` yields at least the bytes read so far again, and raises if they
-    have changed; it is None if the source cannot be opened again.
+    have changed; it is None if the source cannot be opened again. `count(blocks, offset)` returns
+    the blocks that it is given, and may count them as they are sent.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class ReplayableBody:
         stream: Iterable[Block],
         buffer: ReplayBuffer,
         reopen: Callable[[], Iterator[Block]] | None,
+        count: Callable[[Iterator[Block], int], Iterator[Block]] = lambda blocks, _offset: blocks,
     ) -> None:
         self.bytes_read = 0
         self.ended = False
@@ -95,6 +97,7 @@ class ReplayableBody:
         self._has_failed = False
         self._buffer = buffer
         self._reopen = reopen
+        self._count = count
 
     @property
     def replayable_from(self) -> int:
@@ -111,6 +114,9 @@ class ReplayableBody:
         Raises ValueError for an offset before `replayable_from`, and if the stream has failed
         before: that it yields no more is not its end.
         """
+        return self._count(self._blocks(start), start)
+
+    def _blocks(self, start: int) -> Iterator[Block]:
         if self._has_failed:
             raise ValueError("the stream has failed")
         if start >= self._buffer.start:

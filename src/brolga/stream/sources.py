@@ -126,6 +126,13 @@ def identify_source(source: Source) -> str:
     return UNKNOWN_SOURCE
 
 
+def get_source_name(source: Source) -> str:
+    """Return the name of a file that is given by its path, "" for any other source."""
+    if not isinstance(source, str | os.PathLike):
+        return ""
+    return os.path.basename(os.fsdecode(source))  # noqa: PTH119 - a str needs no Path for this
+
+
 def open_source(source: Source, block_size: int) -> BlockSource:
     """Open `source` as blocks of `block_size` bytes; the first block of an iterable is read here.
 

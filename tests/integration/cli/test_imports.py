@@ -33,13 +33,12 @@ REGISTRY = (
 HEAD = "protocol.manifests spec.descriptor spec.json"
 MANIFEST = f"{HEAD} spec.index spec.manifest spec.platform"
 UPLOAD = (
-    "cli.config_file cli.progress cli.source images.blobs images.described "
-    "protocol.blobs "
+    "cli.config_file cli.source images.blobs images.described protocol.blobs "
     "protocol.upload protocol.upload.body protocol.upload.flow protocol.upload.journal "
     "protocol.upload.known_registries protocol.upload.machine protocol.upload.recovery "
     "protocol.upload.session protocol.upload.suspension "
-    "spec.blob spec.descriptor spec.json stream.compression stream.iterables stream.layer "
-    "stream.pipeline stream.replay stream.sources tar tar.completeness tar.reader"
+    "spec.blob spec.descriptor spec.json stores.progress stream.compression stream.iterables "
+    "stream.layer stream.pipeline stream.replay stream.sources tar tar.completeness tar.reader"
 )
 EXTRACT = (
     "extract extract.attributes extract.content extract.directories extract.layer extract.layers "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from brolga.spec.reference import Repository
 from brolga.stream import layer as layer_module
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from tests.command import Brolga
@@ -162,6 +164,7 @@ def test_open_client_passes_transport_flags(
         "uploads": UploadOptions(jobs=4, style={}, window=32 << 20, spool=False),
         "on_warning": print_warning,
         "retry": Retry(attempts=5, jitter=jitter),
+        "progress": None,
     }
     transport = TransportOptions(ca_cert=path, client_cert=path, client_key=path)
     assert calls[1] == {**calls[0], "transport": transport}
@@ -329,10 +332,15 @@ def test_credentials_of_flags_are_only_for_named_registry(
 def test_open_client_passes_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     """`--jobs`, by default 4."""
     jobs: list[int] = []
-    monkeypatch.setattr(client_module, "Client", lambda **named: jobs.append(named["uploads"].jobs))
+
+    def client(**named: Any) -> AbstractContextManager[None]:
+        jobs.append(named["uploads"].jobs)
+        return nullcontext()
+
+    monkeypatch.setattr(client_module, "Client", client)
     connection = ConnectionOptions(
         insecure=False, ca_cert=None, client_cert=None, client_key=None, timeout=1.0
     )
-    open_client(connection)
-    open_client(connection, jobs=7)
+    with open_client(connection), open_client(connection, jobs=7):
+        pass
     assert jobs == [4, 7]

@@ -12,6 +12,7 @@ import pytest
 
 from brolga.cli.output import (
     OutputError,
+    draw_on,
     eprint,
     flush_streams,
     log_to_stderr,
@@ -108,16 +109,33 @@ def test_write_bytes_raises_if_stdout_fails(monkeypatch: pytest.MonkeyPatch) -> 
         write_bytes(b"data")
 
 
-def test_print_warning_erases_status_line(
+def test_print_warning_prints_untrusted_text_on_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The text is untrusted."""
-    for out, start in ((_Terminal(), "\r\x1b[K"), (io.StringIO(), "")):
+    """It cannot control the terminal."""
+    for out in (_Terminal(), io.StringIO()):
         monkeypatch.setattr("sys.stderr", out)
         print_warning("r.example", "ends\nsoon \x1b[2J")
-        assert out.getvalue() == f"{start}warning: r.example: ends soon [2J\n"
+        assert out.getvalue() == "warning: r.example: ends soon [2J\n"
     monkeypatch.setattr("sys.stderr", None)
     print_warning("r.example", "unseen")
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_messages_erase_what_is_drawn_on_terminal(
+    monkeypatch: pytest.MonkeyPatch, is_terminal: bool
+) -> None:
+    """Results too, if they go to the same terminal."""
+    out = _Terminal() if is_terminal else io.StringIO()
+    monkeypatch.setattr("sys.stderr", out)
+    monkeypatch.setattr("sys.stdout", out)
+    with draw_on(out):
+        eprint("error")
+        print_warning("r.example", "old")
+        print_result("result")
+    eprint("end")
+    clear = "\r\x1b[J" if is_terminal else ""
+    assert out.getvalue() == (f"{clear}error\n{clear}warning: r.example: old\n{clear}result\nend\n")
 
 
 def test_eprint_ignores_failure_of_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,13 +181,13 @@ def test_flush_streams_discards_what_cannot_be_written(monkeypatch: pytest.Monke
         out.flush()
 
 
-def test_log_to_stderr_erases_status_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal a status line may be on that line."""
+def test_log_to_stderr_erases_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With -v, progress is drawn below the log."""
     out = _Terminal()
     monkeypatch.setattr("sys.stderr", out)
-    with log_to_stderr():
+    with draw_on(out), log_to_stderr():
         logging.getLogger("brolga.x").debug("seen")
-    assert out.getvalue() == "\r\x1b[Kbrolga.x: seen\n"
+    assert out.getvalue() == "\r\x1b[Jbrolga.x: seen\n"
 
 
 def test_log_to_stderr_prints_nothing_without_stderr(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,213 +1,218 @@
-"""cli.progress: the status line."""
+"""cli.progress: lines that a terminal redraws, and lines for a log."""
 
 from __future__ import annotations
 
 import io
 import os
-import pty
+import re
 import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import pytest
+from tests.screen import Screen, open_terminal, set_terminal_size
 
 from brolga.cli import progress as progress_module
-from brolga.cli.progress import format_progress, show_progress
-from brolga.spec.blob import Progress
-from brolga.stream.layer import StreamLayer
+from brolga.cli.output import eprint
+from brolga.cli.progress import show_progress
+from brolga.spec.digest import Digest
+from brolga.spec.progress import BlobBegun, BlobDone, BlobMoved, BlobRetried, BlobSkipped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
-MIB = 1 << 20
+    from brolga.spec.progress import ProgressEvent
 
+    Emit = Callable[[ProgressEvent], object]
 
-@pytest.mark.parametrize(
-    ("read", "written", "total", "elapsed_s", "text"),
-    [
-        (0, 0, None, 0.0, "0 B in  0 B out  ratio -  0 MB/s  0:00:00"),
-        (1023, 1, None, 1.0, "1023 B in  1 B out  ratio 0.00  0 MB/s  0:00:01"),
-        (4 * MIB, MIB, None, 2.0, "4.0 MiB in  1.0 MiB out  ratio 0.25  2 MB/s  0:00:02"),
-        (
-            3 << 40,
-            5 << 50,
-            None,
-            3661.0,
-            "3.0 TiB in  5.0 PiB out  ratio 1706.67  901 MB/s  1:01:01",
-        ),
-        (
-            MIB,
-            MIB,
-            4 * MIB,
-            10.0,
-            "1.0 MiB in  1.0 MiB out  ratio 1.00  0 MB/s  0:00:10  25% of 4.0 MiB, 0:00:30 left",
-        ),
-        (0, 0, MIB, 0.0, "0 B in  0 B out  ratio -  0 MB/s  0:00:00  0% of 1.0 MiB, 0:00:00 left"),
-        # A file that grew while it was read.
-        (
-            2 * MIB,
-            MIB,
-            MIB,
-            1.0,
-            "2.0 MiB in  1.0 MiB out  ratio 0.50  2 MB/s  0:00:01  100% of 1.0 MiB, 0:00:00 left",
-        ),
-    ],
-)
-def test_format_progress_formats_figures(
-    read: int, written: int, total: int | None, elapsed_s: float, text: str
-) -> None:
-    """Bytes in, bytes out, ratio, rate, time; share and time left if the size is known."""
-    assert format_progress(Progress(read, written), total, elapsed_s) == text
+MB = 10**6
+DIGEST = Digest.parse(f"sha256:{64 * '1'}")
+BEGUN = BlobBegun(1, "push", DIGEST, "", 100 * MB, None, "a.tar")
+HALF = BlobMoved(1, 50 * MB, 50 * MB, None)
+CUT = BlobRetried(1, "cut", 50 * MB, 0.5)
+DONE = BlobDone(1, DIGEST, 100 * MB, 100 * MB)
+SUMMARY = "1 blob: 100.0 MB, 0:00:00"
 
 
-def test_show_progress_sums_layers(tmp_path: Path) -> None:
-    """An image's layers are pushed in parallel, so one line is for all of them."""
-    files = [tmp_path / name for name in "ab"]
-    for file in files:
-        file.write_bytes(b"x" * MIB)
-    layers = [StreamLayer(file, "none") for file in files]
-    with layers[0].open() as stream:
-        stream.read()
-    out = io.StringIO()
-    with show_progress(layers, "plain", out):
-        pass
-    assert out.getvalue().startswith("1.0 MiB in  1.0 MiB out  ratio 1.00  ")
-    assert "  50% of 2.0 MiB, " in out.getvalue()
-
-
-def test_show_progress_has_no_total_if_one_size_is_unknown(tmp_path: Path) -> None:
-    """The size of a pipe is not known."""
-    file = tmp_path / "file"
-    file.write_bytes(b"data")
-    out = io.StringIO()
-    with show_progress([StreamLayer(file), StreamLayer([b"data"])], "plain", out):
-        pass
-    assert " of " not in out.getvalue()
+def stopped_clock() -> float:
+    """Return one time: no rate can be measured."""
+    return 0.0
 
 
 @pytest.fixture
-def layer() -> StreamLayer:
-    """Return a layer that is not read."""
-    return StreamLayer([b"data"])
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at the events without a pause."""
+    monkeypatch.setattr(progress_module, "_TICK_S", 0.001)
 
 
-@contextmanager
-def terminal() -> Iterator[tuple[TextIO, int]]:
-    """Make a pseudo-terminal; give the side that is written to, and the other's number."""
-    master, slave = pty.openpty()
-    with os.fdopen(slave, "w") as out:
-        try:
-            yield out, master
-        finally:
-            os.close(master)
+class _Reader:
+    """What a terminal shows, read from its other side."""
+
+    def __init__(self, number: int, columns: int = 80, rows: int = 24) -> None:
+        self._number = number
+        self.screen = Screen(columns, rows)
+
+    def wait_for(self, pattern: str) -> list[str]:
+        """Read until the screen has the text, and is drawn to its end; return the lines."""
+        raw = ""
+        while not (re.search(pattern, self.screen.text) and raw.endswith(("A", "\r\n"))):
+            raw = os.read(self._number, 65536).decode()
+            self.screen.write(raw.replace("\r\n", "\n"))
+        return self.screen.text.split("\n")
 
 
-class _Signalling(io.StringIO):
-    """A stream that tells when it was written to."""
+@pytest.mark.usefixtures("fast")
+def test_show_progress_draws_lines_below_empty_one_on_terminal() -> None:
+    """The cursor waits on the empty line; the summary is all that is left."""
+    with open_terminal() as (out, number):
+        reader = _Reader(number)
+        with show_progress("auto", out, stopped_clock) as emit:
+            emit(BEGUN)
+            emit(HALF)
+            first, blob, whole = reader.wait_for("50.0")
+            assert first == ""
+            assert blob.startswith("a.tar             [====")
+            assert "]   50%   50.0 of 100.0 MB" in blob
+            assert whole.startswith("0 of 1 blob       [====")
+            assert (reader.screen.row, reader.screen.column) == (0, 0)
+            emit(CUT)
+            told = reader.wait_for("cut")
+            assert "  cut after 50.0 MB, going on" in told[1]
+            emit(DONE)
+        assert reader.wait_for("1 blob:") == [f"{SUMMARY}, 1 retry"]
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = threading.Event()
 
-    def write(self, text: str) -> int:
-        count = super().write(text)
-        self.written.set()
-        return count
+@pytest.mark.usefixtures("fast")
+def test_messages_do_not_tear_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They stay above the lines, which are drawn again below."""
+    with open_terminal() as (out, number):
+        monkeypatch.setattr("sys.stderr", out)
+        reader = _Reader(number)
+        with show_progress("auto", clock=stopped_clock) as emit:
+            emit(BEGUN)
+            reader.wait_for("a.tar")
+            eprint("warning: a mirror")
+            assert reader.wait_for(r"mirror\n\na\.tar .*\n0 of 1")[0] == "warning: a mirror"
+            out.write("tar: from another program\n")  # which knows nothing of the lines
+            out.flush()
+            lines = reader.wait_for(r"program\n\na\.tar .*\n0 of 1")
+            assert lines[:2] == ["warning: a mirror", "tar: from another program"]
+            assert len(lines) == 5
+            emit(BlobSkipped(1))
+        lines = reader.wait_for("there already")
+        assert lines[2:] == ["0 blobs: 0 B, 0:00:00, 1 there already"]
 
 
-@pytest.mark.parametrize("how", ["auto", "none"])
-def test_show_progress_auto_writes_nothing_without_terminal(layer: StreamLayer, how: str) -> None:
-    """Nothing at all, not even an empty line."""
+@pytest.mark.usefixtures("fast")
+def test_lines_fit_after_resize() -> None:
+    """The size is asked for each time."""
+    with open_terminal(60, 10) as (out, number):
+        reader = _Reader(number, 60, 10)
+        with show_progress("auto", out, stopped_clock) as emit:
+            for key in range(1, 20):
+                emit(BlobBegun(key, "push", DIGEST, "", MB, None, "漢字" * 99))
+            assert len(reader.wait_for("and 13 more")) == 9
+            set_terminal_size(number, 20, 5)
+            lines = reader.wait_for("and 18 more")
+            assert len(lines) == 4
+            assert max(map(len, lines)) < 20
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize("size", [(0, 0), (1, 1), (2, 3)])
+def test_lines_are_drawn_on_terminal_of_any_size(size: tuple[int, int]) -> None:
+    """A new pseudo-terminal has 0 columns, and does not say how many it has."""
+    with open_terminal(*size) as (out, number):
+        with show_progress("auto", out, stopped_clock) as emit:
+            emit(BEGUN)
+            os.read(number, 65536)
+            emit(DONE)
+        seen = ""
+        while SUMMARY not in seen:
+            seen += os.read(number, 65536).decode()
+
+
+def test_show_progress_writes_nothing_if_nothing_moves() -> None:
+    """A push of what is there already is silent."""
     out = io.StringIO()
-    with show_progress([layer], how, out):
+    with show_progress("plain", out):
         pass
     assert out.getvalue() == ""
 
 
-def test_show_progress_plain_writes_whole_lines(
-    monkeypatch: pytest.MonkeyPatch, layer: StreamLayer
-) -> None:
+def test_show_progress_plain_writes_line_for_each_end_and_retry() -> None:
     """For logs: whole lines, and no control characters."""
-    monkeypatch.setitem(progress_module._INTERVAL_S, "plain", 0.001)
-    out = _Signalling()
-    with show_progress([layer], "plain", out):
-        assert out.written.wait(30)
-    lines = out.getvalue().splitlines(keepends=True)
-    assert len(lines) >= 2
-    for text in lines:
-        assert text.startswith("0 B in  0 B out  ratio -")
-        assert text.endswith("\n")
-        assert text.strip().isprintable()
+    out = io.StringIO()
+    with show_progress("plain", out, stopped_clock) as emit:
+        for event in (BEGUN, HALF, CUT, DONE):
+            emit(event)
+    assert out.getvalue().splitlines() == [
+        "a.tar: cut after 50.0 MB, going on",
+        "a.tar: 100.0 MB in 0:00:00",
+        f"{SUMMARY}, 1 retry",
+    ]
 
 
-def test_show_progress_auto_rewrites_line_on_terminal(
-    monkeypatch: pytest.MonkeyPatch, layer: StreamLayer
-) -> None:
-    """Each update begins with a return and an erase; the end is a new line."""
-    monkeypatch.setitem(progress_module._INTERVAL_S, "auto", 0.001)
-    with terminal() as (out, master):
-        with show_progress([layer], "auto", out):
-            first = os.read(master, 1024)  # waits for the first look
-        last = b""
-        while b"\n" not in last:
-            last += os.read(master, 1024)
-    assert first.startswith(b"\r\x1b[K0 B in")
-    assert b"\n" not in first
-    assert last.count(b"\n") == 1
-    assert last.endswith(b"\r\n")
+@pytest.mark.usefixtures("fast")
+def test_show_progress_plain_writes_whole_every_few_seconds() -> None:
+    """A clock that is ahead takes the place of the wait."""
+    out, times, written = io.StringIO(), iter(range(0, 60000, 2)), threading.Event()
 
+    class Out(io.StringIO):
+        def write(self, text: str) -> int:
+            count = super().write(text)
+            if self.getvalue().count("0 of 1 blob") == 2:
+                written.set()
+            return count
 
-def test_show_progress_cuts_line_to_terminal(
-    monkeypatch: pytest.MonkeyPatch, layer: StreamLayer
-) -> None:
-    """A line that wraps would not be erased."""
-    monkeypatch.setattr(progress_module, "_columns", lambda _terminal: 10)
-    with terminal() as (out, master):
-        with show_progress([layer], "auto", out):
-            pass
-        assert os.read(master, 1024) == b"\r\x1b[K0 B in  0\r\n"
-
-
-def test_columns_has_default_for_terminal_without_size() -> None:
-    """A new pseudo-terminal has 0 columns."""
-    with terminal() as (out, _):
-        assert progress_module._columns(out) == 80
+    out = Out()
+    with show_progress("plain", out, lambda: float(next(times))) as emit:
+        emit(BEGUN)
+        assert written.wait(30)
+    assert out.getvalue().startswith("0 of 1 blob  0%  0.0 of 100.0 MB  0 B/s\n")
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_show_progress_ends_line_after_error(
-    layer: StreamLayer, error: type[BaseException]
-) -> None:
+def test_show_progress_sums_up_after_error(error: type[BaseException]) -> None:
     """The error is printed on its own line."""
-    with terminal() as (out, master):
-        with pytest.raises(error), show_progress([layer], "auto", out):
+    with open_terminal() as (out, number):
+        with pytest.raises(error), show_progress("auto", out, stopped_clock) as emit:
+            emit(BEGUN)
             raise error
-        assert os.read(master, 1024).endswith(b"\r\n")
+        assert _Reader(number).wait_for("blob").pop() == "0 blobs: 0 B, 0:00:00"
 
 
-def test_show_progress_ignores_failure_of_stderr(layer: StreamLayer) -> None:
-    """The stream continues without progress."""
+def test_show_progress_ignores_failure_of_stderr() -> None:
+    """The blobs move on without progress."""
     end, start = os.pipe()
     os.close(end)
     out = os.fdopen(start, "w", buffering=1)
-    with show_progress([layer], "plain", out):
-        pass
+    with show_progress("plain", out) as emit:
+        emit(BEGUN)
+        emit(DONE)
     with pytest.raises(BrokenPipeError):
         out.close()
 
 
-def test_show_progress_writes_nothing_without_stderr(
-    monkeypatch: pytest.MonkeyPatch, layer: StreamLayer
-) -> None:
+@pytest.mark.usefixtures("fast")
+def test_show_progress_survives_loss_of_terminal() -> None:
+    """Its size cannot be asked any more."""
+    out = io.StringIO()
+    out.fileno = lambda: -1  # type: ignore[method-assign]
+    with show_progress("auto", out, stopped_clock) as emit:
+        emit(BEGUN)
+        emit(DONE)
+    assert out.getvalue().endswith(f"{SUMMARY}\n")
+
+
+def test_show_progress_writes_nothing_without_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
     """`sys.stderr` is None if the descriptor was closed when Python started."""
     monkeypatch.setattr("sys.stderr", None)
-    with show_progress([layer], "plain"):
-        pass
+    with show_progress("plain") as emit:
+        emit(BEGUN)
 
 
-def test_show_progress_leaves_no_thread(layer: StreamLayer) -> None:
+def test_show_progress_leaves_no_thread() -> None:
     """The thread ends with the block."""
-    with show_progress([layer], "plain", io.StringIO()):
+    with show_progress("plain", io.StringIO()):
         assert "brolga-progress" in {thread.name for thread in threading.enumerate()}
     assert "brolga-progress" not in {thread.name for thread in threading.enumerate()}

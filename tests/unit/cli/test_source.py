@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 CONNECTION = ConnectionOptions(
     insecure=False, ca_cert=None, client_cert=None, client_key=None, timeout=1.0
 )
-MAKING = LayerOptions(compression="zstd:7", media_type=None, threads=2, progress="none")
-NONE = LayerOptions(compression="none", media_type=None, threads=None, progress="none")
+MAKING = LayerOptions(compression="zstd:7", media_type=None, threads=2)
+NONE = LayerOptions(compression="none", media_type=None, threads=None)
 
 
 def zstd(data: bytes) -> bytes:
@@ -107,9 +107,7 @@ def test_command_layer_rejects_missing_command() -> None:
 @pytest.mark.parametrize("compression", ["lzma", "gzip:99"])
 def test_stream_layer_rejects_invalid_compression(compression: str) -> None:
     """Before the source is looked at."""
-    layer_opts = LayerOptions(
-        compression=compression, media_type=None, threads=None, progress="none"
-    )
+    layer_opts = LayerOptions(compression=compression, media_type=None, threads=None)
     with pytest.raises(click.UsageError):
         stream_layer("/nowhere", layer_opts, CONNECTION, "x", tar=None)
 

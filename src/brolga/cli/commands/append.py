@@ -14,7 +14,6 @@ from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import archive_ref, check_source, check_target, print_ref, spool_beside
 from brolga.cli.mutation import BASE_DIGEST, BASE_NAME, check_clock, expected_digest
 from brolga.cli.params import split_names
-from brolga.cli.progress import show_progress
 from brolga.cli.source import layer_fields, refuse_compressed, stream_layer
 from brolga.images import Image, ImageIndex
 from brolga.spec.mediatypes import COMPRESSION_BY_LAYER
@@ -83,6 +82,7 @@ if TYPE_CHECKING:
     help="Accepted for crane's users: without BASE, an image has OCI's media types anyway.",
 )
 @options.layer
+@options.progress
 @options.jobs
 @options.upload
 @options.json_output
@@ -98,6 +98,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     annotations: dict[str, str],
     names_base: bool,
     layer_opts: options.LayerOptions,
+    progress: str,
     jobs: int,
     upload_opts: options.UploadFlags,
     as_json: bool,
@@ -141,10 +142,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
         reads_stdin="-" in sources,
     )
     upload_opts = spool_beside(output, upload_opts)
-    with (
-        open_client(connection, jobs=jobs, target=ref, upload_opts=upload_opts) as client,
-        show_progress(layers, layer_opts.progress),
-    ):
+    with open_client(
+        connection, jobs=jobs, target=ref, upload_opts=upload_opts, progress=progress
+    ) as client:
         if base_ref and is_piped:
             ref = client.push_mutated(base_ref, ref, appender.append, platform, tags=tags)
         else:

@@ -1,5 +1,7 @@
 """`brolga blob`: print a blob, or write it to a file."""
 
+import sys
+
 import click
 
 from brolga.cli import options
@@ -17,8 +19,11 @@ from brolga.cli.output import write_blocks
 @click.argument("ref", metavar="REPO@DIGEST")
 @options.output
 @options.jobs
+@options.progress
 @options.connection
-def command(*, ref: str, output: str, jobs: int, connection: options.ConnectionOptions) -> None:
+def command(
+    *, ref: str, output: str, jobs: int, progress: str, connection: options.ConnectionOptions
+) -> None:
     """Print a blob, or write it to a file.
 
     On stdout it is verified as it passes: if the bytes do not match DIGEST, the exit code is 6, and
@@ -30,7 +35,9 @@ def command(*, ref: str, output: str, jobs: int, connection: options.ConnectionO
     """
     if output != "-":
         check_output(output, "blob")
-    with open_client(connection, jobs=jobs) as client:
+    elif sys.stdout is not None and sys.stdout.isatty():
+        progress = "none"  # both would write to the terminal
+    with open_client(connection, jobs=jobs, progress=progress) as client:
         if output == "-":
             with client.blob(ref) as stream:
                 write_blocks(stream)

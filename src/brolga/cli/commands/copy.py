@@ -50,6 +50,7 @@ _NOT_FOUND: Final = (NotFound, ImageNotFound, Denied)  # some registries answer 
 @click.option("--referrers", is_flag=True, help="Also copy what refers to it: signatures, SBOMs.")
 @options.recheck
 @options.platforms
+@options.progress
 @options.jobs
 @options.upload
 @options.json_output
@@ -63,6 +64,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     referrers: bool,
     recheck: bool,
     choice: options.PlatformChoice,
+    progress: str,
     jobs: int,
     upload_opts: options.UploadFlags,
     as_json: bool,
@@ -92,7 +94,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
         check_source(source_ref, connection)
         check_target(target_ref, as_json=as_json)
     place = home if all_tags else target_ref
-    with open_client(connection, jobs=jobs, target=place, upload_opts=upload_opts) as client:
+    with open_client(
+        connection, jobs=jobs, target=place, upload_opts=upload_opts, progress=progress
+    ) as client:
         if all_tags:
             copies = client.copy_all(
                 origin,
@@ -114,7 +118,8 @@ def command(  # noqa: PLR0913 - the flags of the verb
                 verify_existing=recheck,
                 change=partial(images.choose, platforms=() if platform else choice.chosen),
             )
-            print_ref(copy, done="copied", as_json=as_json)
+    if not all_tags:
+        print_ref(copy, done="copied", as_json=as_json)
 
 
 def _print_copies(

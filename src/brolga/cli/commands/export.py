@@ -25,13 +25,15 @@ from brolga.spec.platform import Platform
 @click.argument("target", metavar="[FILE]", default="-")
 @options.platform
 @options.strict
+@options.progress
 @options.connection
-def command(
+def command(  # noqa: PLR0913 - the flags of the verb
     *,
     ref: str,
     target: str,
     platform: Platform | None,
     strict: bool,
+    progress: str,
     connection: options.ConnectionOptions,
 ) -> None:
     """Write the files of an image as a tar.
@@ -43,8 +45,10 @@ def command(
     If REF is an artifact of one file, the file is written as it is.
     """
     check_output(target, "tar")
-    with open_client(connection) as client:
+    with open_client(connection, progress=progress) as client:
         layers = client.image(ref, platform).layers
+        if client.progress:
+            client.progress.plan(layers)
         blocks = (
             _file(layers[0])
             if _is_one_file(layers)

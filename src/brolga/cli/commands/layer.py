@@ -14,7 +14,6 @@ from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import check_output, check_target, print_ref
 from brolga.cli.output import eprint, print_result, write_blocks
 from brolga.cli.params import Parsed, parse_media_type, parse_size
-from brolga.cli.progress import show_progress
 from brolga.cli.source import command_layer, layer_fields, stream_layer
 from brolga.errors import CorruptBlob, InvalidReference
 from brolga.spec.mediatypes import UNKNOWN_ARTIFACT, compression_of_media_type
@@ -69,6 +68,7 @@ class _Push(Verb):
 )
 @options.annotation(help="With TAG: an annotation of the manifest; repeatable.")
 @options.layer
+@options.progress
 @options.upload
 @options.json_output
 @options.connection
@@ -81,6 +81,7 @@ def push(  # noqa: PLR0913 - the flags of the verb
     artifact_type: str | None,
     annotations: dict[str, str],
     layer_opts: options.LayerOptions,
+    progress: str,
     upload_opts: options.UploadFlags,
     as_json: bool,
     connection: options.ConnectionOptions,
@@ -111,10 +112,7 @@ def push(  # noqa: PLR0913 - the flags of the verb
     if source and source != "-":  # the name of the file that ORAS makes of the stream
         title = os.path.basename(source) + _FILE_SUFFIXES[layer.compression]  # noqa: PTH119 - a str
     try:
-        with (
-            open_client(connection, upload_opts=upload_opts) as client,
-            show_progress([layer], layer_opts.progress),
-        ):
+        with open_client(connection, upload_opts=upload_opts, progress=progress) as client:
             if isinstance(target, Repository):
                 client.push_layer(target, images.StreamBlob(layer))
             else:
@@ -154,6 +152,7 @@ def push(  # noqa: PLR0913 - the flags of the verb
     "more than 1100 times, beyond 4 GiB, is refused.",
 )
 @options.jobs
+@options.progress
 @options.connection
 def pull(  # noqa: PLR0913 - the flags of the verb
     *,
@@ -162,6 +161,7 @@ def pull(  # noqa: PLR0913 - the flags of the verb
     raw: bool,
     max_size: int | None,
     jobs: int,
+    progress: str,
     connection: options.ConnectionOptions,
 ) -> None:
     """Write a stream that `layer push` has pushed, as it was before.
@@ -176,7 +176,7 @@ def pull(  # noqa: PLR0913 - the flags of the verb
     check_output(output, "stream")
     limits = Limits(max_size, Limits.ratio if max_size is None else None)
     with (
-        open_client(connection, jobs=jobs) as client,
+        open_client(connection, jobs=jobs, progress=progress) as client,
         client.pull_stream(source, raw=raw, limits=limits) as stream,
     ):
         write_blocks(stream, output)

@@ -46,6 +46,7 @@ _KINDS: Final[dict[str, Kind]] = {"tarball": "docker-archive", "oci": "oci"}
     help="With oci: name the image by the whole REF; default: by its tag.",
 )
 @options.platforms
+@options.progress
 @options.jobs
 @options.spool
 @options.json_output
@@ -57,6 +58,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     format_: str | None,
     whole_name: bool,
     choice: options.PlatformChoice,
+    progress: str,
     jobs: int,
     spool: str | bool,
     as_json: bool,
@@ -94,7 +96,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     for source in sources:
         check_source(source, connection)
     names = _names(sources, target, whole_name=whole_name)
-    with open_client(connection, jobs=jobs, spool=spool) as client:
+    with open_client(connection, jobs=jobs, spool=spool, progress=progress) as client:
         trees = _read_trees(client, sources, target, choice.chosen)
         written = client.write_images(target, zip(names, trees, strict=True))
     if as_json:

@@ -42,6 +42,7 @@ from brolga.stores.location import ImageRef, is_archive, parse_image_ref
 )
 @options.recheck
 @options.platform
+@options.progress
 @options.jobs
 @options.upload
 @options.json_output
@@ -55,6 +56,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     refs: str | None,
     recheck: bool,
     platform: Platform | None,
+    progress: str,
     jobs: int,
     upload_opts: options.UploadFlags,
     as_json: bool,
@@ -74,7 +76,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
         raise click.UsageError("--index is for all images of a layout: name only its directory")
     check_source(source, connection)
     check_target(target, as_json=as_json)
-    with open_client(connection, jobs=jobs, target=target, upload_opts=upload_opts) as client:
+    with open_client(
+        connection, jobs=jobs, target=target, upload_opts=upload_opts, progress=progress
+    ) as client:
         if whole:
             index = Layout(source.path).whole()
             pushed = client.push(target, index, tags=tags, verify_existing=recheck)

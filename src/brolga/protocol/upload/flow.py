@@ -26,7 +26,7 @@ from brolga.protocol.redirects import (
     too_many_redirects,
 )
 from brolga.protocol.responses import raise_for_status
-from brolga.protocol.retry import RETRY_LATER_STATUSES, Retry, RetryBudget
+from brolga.protocol.retry import RETRY_LATER_STATUSES, Retry
 from brolga.protocol.upload import recovery
 from brolga.protocol.upload.body import (
     Body,
@@ -102,9 +102,8 @@ class Upload:
         self.algorithm = algorithm
         self.journal = journal
         self.state = state
-        clock = access.registry.clock
-        self.budget = RetryBudget(retry, clock)
-        self.silence = SilenceLimit(clock)
+        self.budget = access.retry_budget(retry)
+        self.silence = SilenceLimit(access.registry.clock)
 
     def run(self) -> Flow[Descriptor]:
         """Go from state to state until the blob is there."""

@@ -27,6 +27,7 @@ from brolga.spec.reference import Reference
 from brolga.spec.value import replace
 from brolga.stores.archive.contents import blob_path
 from brolga.stores.archive.docker import MANIFEST, ManifestItem, encode_manifest_json
+from brolga.stores.progress import report_push
 from brolga.stream.sources import enlarge_pipe
 from brolga.stream.spool import open_spool
 from brolga.tar.writer import ARCHIVE_END, encode_file_header
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from brolga.spec.blob import Blob, Block
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
+    from brolga.stores.progress import BlobReport, ProgressReporter
     from brolga.stream.spool import SpoolChoice
 
 
@@ -62,12 +64,13 @@ class Writer:
 
     Use it in a `with` statement: its end writes the documents and the end of the tar, unless there
     was an error. `out` is not closed; `where` is its name in an OSError. A layer whose size is
-    unknown before it was read needs a `spool`: a directory, or True for the system's.
+    unknown before it was read needs a `spool`: a directory, or True for the system's. What happens
+    to the blobs is reported to `progress`.
     """
 
     is_serial: Final = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it writes, and how
         self,
         out: BinaryIO,
         form: str,
@@ -75,7 +78,9 @@ class Writer:
         *,
         spool: SpoolChoice = False,
         where: str = "",
+        progress: ProgressReporter | None = None,
     ) -> None:
+        self.progress = progress
         if form not in {"docker", "oci"}:
             raise ValueError(f"an archive is written in the form docker or oci, not {form!r}")
         self._out = out
@@ -109,15 +114,19 @@ class Writer:
 
     def push(self, blob: Blob) -> Descriptor:
         """Write a blob if it is not there yet; return its descriptor."""
-        try:
-            descriptor = blob.descriptor
-        except NotComputed:
-            return self._spooled(blob)
-        with self._lock:
-            if descriptor.digest not in self._paths:
-                with blob.open() as stream:
-                    self._write_blob(descriptor, verified_blocks(blob, stream))
-        return descriptor
+        with report_push(self.progress, blob) as report:
+            try:
+                descriptor = blob.descriptor
+            except NotComputed:
+                return self._spooled(blob, report)
+            with self._lock:
+                if descriptor.digest in self._paths:
+                    report.skip()
+                else:
+                    with blob.open() as stream:
+                        blocks = report.count(verified_blocks(blob, stream))
+                        self._write_blob(descriptor, blocks)
+            return descriptor
 
     def announce(self, manifests: Iterable[Manifest | Index]) -> None:
         """Write manifests before the blobs: a reader of a pipe can buffer them then."""
@@ -165,7 +174,7 @@ class Writer:
             if part.digest not in self._paths and not may_miss:
                 raise _local(f"the manifest names {part.digest}, which was not written")
 
-    def _spooled(self, blob: Blob) -> Descriptor:
+    def _spooled(self, blob: Blob, report: BlobReport) -> Descriptor:
         """Write a blob to a file first, which gives its size."""
         spool = open_spool(self._spool)
         if spool is None:
@@ -175,7 +184,7 @@ class Writer:
             )
         with closing(spool):
             with blob.open() as stream:
-                for block in stream:
+                for block in report.count(stream):
                     spool.add(block)
             descriptor = blob.descriptor
             with self._lock:
@@ -260,18 +269,24 @@ class Writer:
 
 @contextmanager
 def open_writer(
-    path: str | PathLike[str], form: str, name: str = "", *, spool: SpoolChoice = False
+    path: str | PathLike[str],
+    form: str,
+    name: str = "",
+    *,
+    spool: SpoolChoice = False,
+    progress: ProgressReporter | None = None,
 ) -> Iterator[Writer]:
     """Open an archive for writing: a file, replaced as by `atomic_file`, or stdout for `-`."""
+    opened = partial(Writer, form=form, name=name, spool=spool, progress=progress)
     if path == "-":
         if sys.stdout is None or sys.stdout.closed:
             raise OSError(errno.EBADF, "cannot write the archive", "stdout")
         enlarge_pipe(sys.stdout.buffer)
-        with Writer(sys.stdout.buffer, form, name, spool=spool, where="stdout") as writer:
+        with opened(sys.stdout.buffer, where="stdout") as writer:
             yield writer
         return
     place = Path(path)
-    opened = partial(Writer, form=form, name=name, spool=spool, where=str(place))
+    opened = partial(opened, where=str(place))
     if place.exists() and not place.is_file():  # a named pipe, a device
         with place.open("wb", buffering=0) as raw, opened(cast("BinaryIO", raw)) as writer:
             enlarge_pipe(raw)

@@ -19,7 +19,6 @@ from brolga.errors import (
     NotComputed,
 )
 from brolga.images import BlockStream, ImageIndex, InMemoryBlob, StoredBlob
-from brolga.images.blobs import verify_blocks
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.index import Index, select_best
@@ -30,7 +29,6 @@ from brolga.spec.mediatypes import (
     OCI_INDEX,
     OCTET_STREAM,
 )
-from brolga.stores.fetching import fetch_into, waits
 from brolga.stores.layout import reading
 from brolga.stores.layout.files import Files
 from brolga.stores.layout.gc import (
@@ -42,7 +40,9 @@ from brolga.stores.layout.gc import (
     walk,
 )
 from brolga.stores.layout.index import LayoutIndex, name_of
+from brolga.stores.layout.writing import fetch_blob, has_blob, write_stream
 from brolga.stores.names import digest_of
+from brolga.stores.progress import report_push, report_read
 from brolga.stores.store import offered_platforms, read_tree, stored_blob
 
 if TYPE_CHECKING:
@@ -53,12 +53,14 @@ if TYPE_CHECKING:
     from brolga.spec.blob import Blob, BlobStream, Prefix
     from brolga.spec.manifest import Manifest
     from brolga.spec.platform import Platform
+    from brolga.stores.progress import ProgressReporter
 
 
 class Layout:
     """An image layout, as a `store.Store`. Threads and processes may share one.
 
     The first push creates it. `on_warning` gets its name and a text if something is ignored.
+    What happens to its blobs is reported to `progress`.
     """
 
     mount_source: Final = None
@@ -67,8 +69,11 @@ class Layout:
         self,
         path: str | os.PathLike[str],
         on_warning: Callable[[str, str], object] = lambda _name, _text: None,
+        *,
+        progress: ProgressReporter | None = None,
     ) -> None:
         self.path = Path(path)
+        self.progress = progress
         self._files = Files(self.path)
         self._warn = on_warning
         self._last: LayoutIndex | None = None  # as it was read or written last
@@ -132,13 +137,16 @@ class Layout:
             blob = self.resolve_blob(blob)
         if blob.data is not None:
             return InMemoryBlob(blob.data, blob.media_type).open()
-        return BlockStream(reading.read_blob(self._files, blob))
+        report = report_read(self.progress, blob)
+        return BlockStream(report.read(reading.read_blob(self._files, blob)))
 
     def fetch_rest(self, blob: Descriptor | Digest, prefix: Prefix) -> BlobStream:
         """Open the bytes of a blob after a prefix. They are verified together with it."""
         if isinstance(blob, Digest):
             blob = self.resolve_blob(blob)
-        return BlockStream(reading.read_blob(self._files, blob, prefix))
+        report = report_read(self.progress, blob)
+        blocks = reading.read_blob(self._files, blob, prefix)
+        return BlockStream(report.read(blocks, prefix.size))
 
     def resolve_blob(self, digest: Digest) -> Descriptor:
         """Return the descriptor of a blob. Raises ImageNotFound."""
@@ -194,44 +202,19 @@ class Layout:
         If reading the bytes of a stream fails, nothing is left. Those of a stored blob stay, and
         the next push of it goes on with them, unless they are wrong.
         """
-        with self.writing():
+        with report_push(self.progress, blob) as report, self.writing():
             try:
                 known = blob.descriptor
             except NotComputed:
-                return self._take_stream(blob)
-            if not self._has(known):
-                if isinstance(blob, StoredBlob) and blob.is_verified:
-                    self._fetch(blob)
-                else:
-                    self._take_stream(blob, known.digest)
+                return write_stream(self._files, blob, report)
+            if has_blob(self._files, known):
+                report.skip()
+            elif isinstance(blob, StoredBlob) and blob.is_verified:
+                fetch_blob(self._files, blob, report, partial(self._warn, self.path.name))
+            else:
+                write_stream(self._files, blob, report, known.digest)
             self._files.touch_blob(known.digest)
             return known
-
-    def _take_stream(self, blob: Blob, known: Digest | None = None) -> Descriptor:
-        with blob.open() as stream, self._files.temporary_file() as file:
-            # The digest of a stream is computed from the bytes that are written.
-            for block in verify_blocks(known, stream) if known else stream:
-                file.write(block)
-            descriptor = blob.descriptor
-            if file.size != descriptor.size:
-                raise CorruptBlob(
-                    f"blob {descriptor.digest} has {file.size} bytes, but its descriptor "
-                    f"says {descriptor.size}"
-                )
-            file.move(self._files.blob_path(descriptor.digest))
-        return descriptor
-
-    def _fetch(self, blob: StoredBlob) -> None:
-        """Fetch a blob, or wait for another thread or process that does."""
-        known, wait = blob.descriptor, waits(partial(self._warn, self.path.name))
-        with self._files.partial_blob(known.digest, wait) as file:
-            if file is None:
-                return
-            if self._has(known):  # another one has completed it before the file was opened
-                file.delete()
-                return
-            fetch_into(file, known.digest, known.size, blob.open, blob.open_rest)
-            file.move(self._files.blob_path(known.digest))
 
     def exists(self, descriptor: Descriptor, tag: str = "") -> bool:
         """Return whether a manifest is listed (as `tag`), and all that it refers to is there."""
@@ -361,9 +344,6 @@ class Layout:
             self._files.write(self._files.index, after.raw)
             self._last = after
 
-    def _has(self, descriptor: Descriptor) -> bool:
-        return self._files.blob_size(descriptor.digest) == descriptor.size
-
     def _missing(self, wanted: Iterable[Descriptor]) -> Digest | None:
         """Return the first missing blob of these, and of all below those that are manifests."""
 
@@ -371,14 +351,14 @@ class Layout:
             is_root = descriptor.media_type in MANIFEST_TYPES | INDEX_TYPES
             return _parts(self.fetch_manifest(str(descriptor.digest))) if is_root else ()
 
-        missing = (blob.digest for blob in walk(wanted, below) if not self._has(blob))
+        missing = (blob.digest for blob in walk(wanted, below) if not has_blob(self._files, blob))
         return next(missing, None)
 
     def _is_listed(self, digest: Digest) -> bool:
         """Return whether the index names a manifest, or an index below it does."""
 
         def below(descriptor: Descriptor) -> Iterable[Descriptor]:
-            if descriptor.media_type not in INDEX_TYPES or not self._has(descriptor):
+            if descriptor.media_type not in INDEX_TYPES or not has_blob(self._files, descriptor):
                 return ()
             document = self.fetch_manifest(str(descriptor.digest))
             return document.manifests if isinstance(document, Index) else ()
