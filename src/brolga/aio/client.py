@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from brolga.transport import Transport
 
 _S = TypeVar("_S")
+_S_co = TypeVar("_S_co", covariant=True)
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
 _TreeT = TypeVar("_TreeT", bound="Tree")
@@ -33,10 +34,10 @@ _TreeT = TypeVar("_TreeT", bound="Tree")
 _NAMES_AHEAD: Final = 64
 
 
-class _Facade(Generic[_S]):
+class _Facade(Generic[_S_co]):
     """Methods of a `blocking` object, which `calls` runs in threads."""
 
-    def __init__(self, blocking: _S, calls: CallPool) -> None:
+    def __init__(self, blocking: _S_co, calls: CallPool) -> None:
         self._blocking = blocking
         self._calls = calls
 

@@ -8,7 +8,13 @@ from brolga._lazy import lazy_names
 
 if TYPE_CHECKING:
     from brolga.images.artifact import Artifact
-    from brolga.images.blobs import BlockStream, InMemoryBlob, StoredBlob, uncompressed
+    from brolga.images.blobs import (
+        BlockStream,
+        InMemoryBlob,
+        StoredBlob,
+        reader_again,
+        uncompressed,
+    )
     from brolga.images.described import StreamBlob, TitledBlob
     from brolga.images.image import Image, creation_time
     from brolga.images.index import ImageIndex, Tree, choose, image_of
@@ -18,7 +24,7 @@ else:
         __name__,
         {
             "brolga.images.artifact": "Artifact",
-            "brolga.images.blobs": "BlockStream InMemoryBlob StoredBlob uncompressed",
+            "brolga.images.blobs": "BlockStream InMemoryBlob StoredBlob reader_again uncompressed",
             "brolga.images.described": "StreamBlob TitledBlob",
             "brolga.images.image": "Image creation_time",
             "brolga.images.index": "ImageIndex Tree choose image_of",
@@ -41,5 +47,6 @@ __all__ = [
     "choose",
     "creation_time",
     "image_of",
+    "reader_again",
     "uncompressed",
 ]

@@ -7,27 +7,26 @@ read, one of another repository of the registry is mounted, and a small one goes
 from __future__ import annotations
 
 from contextlib import closing, contextmanager, suppress
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Final
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from brolga import images, protocol, stores
 from brolga.errors import (
-    DigestMismatch,
     InvalidManifest,
     NotComputed,
     ProtocolViolation,
-    RegistryError,
     StreamConsumed,
 )
 from brolga.spec.digest import CANONICAL, Digest
 from brolga.spec.value import Value, field
+from brolga.stores.algorithm_hints import algorithm_hint, algorithm_hint_on_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from brolga.images import Tree
     from brolga.protocol import Access, Flow, RegistrySession, Retry, UploadSession, UploadStrategy
-    from brolga.spec.blob import Blob, BlobStream, Block, Prefix
+    from brolga.spec.blob import Blob, BlobStream, Prefix
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.index import Index
     from brolga.spec.manifest import Manifest
@@ -39,9 +38,6 @@ if TYPE_CHECKING:
     from brolga.stores.read_budget import ReadBudget
     from brolga.stream.replay import ReplayBuffer
     from brolga.transport import Transport
-
-
-_REFUSALS: Final = (400, 404, 405)  # to a digest of an algorithm that a registry does not take
 
 
 def _keep_in_memory(*, is_reopenable: bool) -> ReplayBuffer:  # noqa: ARG001 - it is for others
@@ -201,7 +197,7 @@ class RegistryStore(Value):
         """
         digest = manifest.digest
         tags = [name for name in names if name != str(digest)]
-        with _algorithm_hint_on_error(digest.algorithm):
+        with algorithm_hint_on_error(digest.algorithm):
             is_processed = self._put_manifest(manifest, tags)
         if manifest.subject is not None and not is_processed:
             subject, referrer = manifest.subject.digest, manifest.as_referrer
@@ -280,7 +276,7 @@ class RegistryStore(Value):
         with self._cancel_on_error(session):
             stream = self._open(blob)
         with stream:
-            again = _reader_again(blob, stream)
+            again = images.reader_again(blob, stream)
             with self._cancel_on_error(session):
                 kept = self.keep(is_reopenable=again is not None)
             with (
@@ -342,7 +338,7 @@ class RegistryStore(Value):
 
     def _run_upload(self, flow: Flow[Descriptor], algorithm: str) -> Descriptor:
         """Upload a blob; return its descriptor. Raises ProtocolViolation if it is not kept."""
-        with _algorithm_hint_on_error(algorithm):
+        with algorithm_hint_on_error(algorithm):
             descriptor = self.transport.run(flow)
         if algorithm != CANONICAL:
             is_kept = self.transport.run(protocol.has_blob(self.access, descriptor))
@@ -354,7 +350,7 @@ class RegistryStore(Value):
             raise ProtocolViolation(
                 f"{self.repository.registry} took the {what} {digest}, and does not keep it under "
                 "this digest",
-                hint=_algorithm_hint(digest.algorithm),
+                hint=algorithm_hint(digest.algorithm),
             )
 
     def _mount(
@@ -386,34 +382,3 @@ class RegistryStore(Value):
             if session is not None:
                 self.transport.run(protocol.cancel(self.access, session))
             raise
-
-
-def _algorithm_hint(algorithm: str) -> str:
-    return f"if the registry does not take {algorithm}, use another registry or oci:DIR"
-
-
-@contextmanager
-def _algorithm_hint_on_error(algorithm: str) -> Iterator[None]:
-    """Add a hint to a registry's refusal, if not every registry takes the algorithm."""
-    try:
-        yield
-    except (RegistryError, DigestMismatch) as error:
-        refusal = error if isinstance(error, RegistryError) else error.__cause__
-        is_refusal = isinstance(refusal, RegistryError) and refusal.status in _REFUSALS
-        if is_refusal and algorithm != CANONICAL:
-            error.add_note(_algorithm_hint(algorithm))
-        raise
-
-
-def _reader_again(blob: Blob, stream: BlobStream) -> Callable[[], Iterator[Block]] | None:
-    """Return a function that reads a stream's bytes again; None if that is impossible."""
-    from brolga.spec.blob import Rereadable
-
-    if isinstance(blob, images.StoredBlob):
-        return partial(_read_again, blob)
-    return stream.reread if isinstance(stream, Rereadable) and stream.is_reopenable else None
-
-
-def _read_again(blob: Blob) -> Iterator[Block]:
-    with blob.open() as stream:
-        yield from stream.blocks()

@@ -24,11 +24,12 @@ COMMAND = "_lazy _version cli cli.click_ext cli.commands cli.main cli.output err
 REGISTRY = (
     "auth auth.config_file auth.entries auth.keychain "
     "cli.client_factory cli.local_paths cli.options cli.params "
-    "client client.client client.opener client.registries images "
+    "client client.client client.opener client.reading client.registries images "
     "protocol protocol.api_check protocol.auth protocol.auth_tokens protocol.http "
     "protocol.redirects protocol.responses protocol.retry protocol.urls "
     "spec spec.digest spec.mediatypes spec.reference spec.value "
-    "stores stores.location stores.names stores.registry stream stream.worker transport"
+    "stores stores.algorithm_hints stores.location stores.names stores.registry "
+    "stream stream.worker transport"
 )
 HEAD = "protocol.manifests spec.descriptor spec.json"
 MANIFEST = f"{HEAD} spec.index spec.manifest spec.platform"
