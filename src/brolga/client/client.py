@@ -240,7 +240,8 @@ class Client:
         if names := tuple(only):
             options = replace(options, only=names)
         image = self.image(place, platform, compress_layers=False)
-        extract_layers(image.layers, directory, options)
+        plan = self.progress.plan if self.progress else lambda _layers: None
+        extract_layers(image.layers, directory, options, on_begin=plan)
         return image.descriptor
 
     def tags(self, home: Repository | LocalRef | str) -> list[str]:
