@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from brolga.spec.platform import Platform
     from brolga.spec.reference import Repository
     from brolga.stores.location import ImageRef, LocalRef
+    from brolga.stores.progress import ProgressReporter
     from brolga.stream.decompression import Limits
 
 
 class Reader:
     """What reads images and blobs, wherever they are: the half of `Client` that changes nothing."""
 
+    progress: ProgressReporter | None
     _stores: StoreOpener
 
     def get(
@@ -172,7 +174,8 @@ class Reader:
         if names := tuple(only):
             options = replace(options, only=names)
         image = self.image(place, platform, compress_layers=False)
-        extract_layers(image.layers, directory, options)
+        plan = self.progress.plan if self.progress else lambda _layers: None
+        extract_layers(image.layers, directory, options, on_begin=plan)
         return image.descriptor
 
     def tags(self, home: Repository | LocalRef | str) -> list[str]:

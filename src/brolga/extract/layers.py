@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -36,12 +36,15 @@ def extract_layers(
     layers: Sequence[Blob],
     directory: str | os.PathLike[str],
     options: ExtractOptions = DEFAULT_OPTIONS,
+    *,
+    on_begin: Callable[[Sequence[Blob]], object] = lambda _layers: None,
 ) -> None:
     """Extract `layers`, the lowest first, into a new or empty directory.
 
     The bytes are used while they are verified: if an error is raised, the directory is not complete
     and says so by its file `.brolga-extract`. The same call again goes on at the first incomplete
-    layer. Nothing outside of the directory changes, whatever the layers say.
+    layer; `on_begin` is called with the layers that will be read. Nothing outside of the directory
+    changes, whatever the layers say.
 
     Raises ExtractionError for a directory that has something else in it, and for what cannot be
     created there. Raises LayerError if an entry is not allowed, or if readers differ on what it
@@ -56,6 +59,7 @@ def extract_layers(
         open_tree(directory) as tree,
         open_state(tree, digests, options) as state,
     ):
+        on_begin(layers[state.done :])
         for number in range(state.done + 1, len(layers) + 1):
             report.place = describe_layer(number, layers)
             extraction = LayerExtraction(tree, state, options, report)

@@ -46,8 +46,8 @@ EXTRACT = (
     "extract.limits extract.names extract.openat2 extract.options extract.report "
     "extract.selection extract.state extract.tree images.blobs images.image images.index "
     "images.layer_notes images.paths images.whiteout_names protocol.blobs spec.blob spec.config "
-    "stores.blob_reader stores.read_budget stores.store stream.compression stream.decompression "
-    "stream.read_ahead tar tar.entries tar.reader"
+    "stores.blob_reader stores.progress stores.read_budget stores.store stream.compression "
+    "stream.decompression stream.read_ahead tar tar.entries tar.reader"
 )
 # What takes long to load, and few verbs need.
 HEAVY = (

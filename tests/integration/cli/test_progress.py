@@ -29,6 +29,7 @@ VERBS = {
     "blob": ("blob REG/app@LAYER -o OUT", 1),
     "copy": ("copy REG/app:v1 oci:OUT:v1", 2),
     "export": ("export REG/app:v1 OUT", 1),
+    "extract": ("extract REG/app:v1 OUT", 1),
     "layer pull": ("layer pull --raw REG/app:v1 -o OUT", 1),
     "layer push": ("layer push REG/new TAR", 1),
     "pull": ("pull REG/app:v1 OUT", 2),

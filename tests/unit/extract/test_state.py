@@ -186,3 +186,14 @@ def test_record_has_no_more_than_names_and_numbers(tmp_path: Path) -> None:
     assert head["layers"] == [str(layer(data).descriptor.digest) for data in (BELOW, ABOVE)]
     assert {"layer": 1, "usage": [len(BELOW), len(BELOW), 4]} in lines
     assert stat.S_IMODE((tmp_path / RECORD).stat().st_mode) == 0o600
+
+
+def test_layers_that_will_be_read_are_told(tmp_path: Path) -> None:
+    told: list[Blob] = []
+    layers = [layer(BELOW), cut(ABOVE, 512)]
+    with pytest.raises(Cut):
+        extract_layers(layers, tmp_path, on_begin=told.extend)
+    assert told == layers
+    told.clear()
+    extract_layers([layers[0], layer(ABOVE)], tmp_path, on_begin=told.extend)
+    assert told == [layer(ABOVE)]

@@ -78,6 +78,7 @@ def _parse_owner(text: str) -> tuple[int, int]:
     "--clean", is_flag=True, help="Delete what an interrupted extraction left, and start over."
 )
 @options.jobs
+@options.progress
 @options.json_output
 @options.connection
 def command(  # noqa: PLR0913 - the flags of the verb
@@ -95,6 +96,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     strict: bool,
     clean: bool,
     jobs: int,
+    progress: str,
     as_json: bool,
     connection: options.ConnectionOptions,
 ) -> None:
@@ -120,7 +122,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
         on_warning=partial(print_warning, ref),
         clean=clean,
     )
-    with open_client(connection, jobs=jobs) as client:
+    with open_client(connection, jobs=jobs, progress=progress) as client:
         image = client.extract(ref, directory, only=only, platform=platform, options=chosen)
     print_result(
         str(image.digest),
