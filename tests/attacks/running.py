@@ -11,7 +11,9 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from hypothesis import given, settings
 from tests.attacks.corpus import ATTACKS, attack
+from tests.drawn_layers import STACKS, Drawn
 from tests.guard import guarded
 from tests.killed_extraction import compare_killed, compare_swapped
 from tests.tars import layer
@@ -41,26 +43,37 @@ def run_attack(name: str, *, everything: bool) -> dict[bytes, tuple[Item | None,
         return guard.changes()
 
 
-def _main() -> int:
+def _run_all(examples: int, step: int) -> None:
+    """Run all attacks, so many drawn ones, and those of each so many steps of an extraction."""
     from tests.property import test_extract_properties as properties
 
-    def run_all() -> None:
-        for name in ATTACKS:
-            if changes := run_attack(name, everything=True):
-                print(name, changes)  # noqa: T201 - the result of the program
-        properties.IS_ROOT = os.geteuid() == 0
-        properties.test_extract_layers_changes_nothing_outside()
-        properties.test_extract_layers_equals_plain_reader()
+    @settings(max_examples=examples, deadline=None, database=None)
+    @given(stack_of=properties.HOSTILE)
+    def extract_hostile(stack_of: list[list[properties.Hostile]]) -> None:
+        properties.extract_hostile(stack_of, everything=True)
 
-    run_all()
+    @settings(max_examples=examples, deadline=None, database=None)
+    @given(stack_of=STACKS, form=properties.FORMS)
+    def compare_with_reference(stack_of: list[list[Drawn]], form: int) -> None:
+        properties.compare_with_reference(stack_of, form)
+
+    for name in ATTACKS:
+        if changes := run_attack(name, everything=True):
+            print(name, changes)  # noqa: T201 - the result of the program
+    extract_hostile()
+    compare_with_reference()
+    for compare in (compare_killed, compare_swapped):
+        for problem in compare(lambda steps: range(1, steps, step)):
+            print(problem)  # noqa: T201
+
+
+def _main() -> int:
+    _run_all(examples=5, step=50)
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)
     os.chdir("/")
-    run_all()
-    for compare in (compare_killed, compare_swapped):
-        for problem in compare(lambda steps: range(1, steps, 7)):
-            print(problem)  # noqa: T201
+    _run_all(examples=100, step=5)
     return 0
 
 

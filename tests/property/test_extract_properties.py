@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tests.file_trees import Item
 
-IS_ROOT = os.geteuid() == 0
+FORMS = st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
 NOW_NS = 1_700_000_000_000_000_000
 
 
@@ -65,9 +65,14 @@ def assert_strict_fails_if_readers_differ(tars: list[bytes], lines: list[str]) -
 
 
 @settings(max_examples=300, deadline=None)
-@given(stack_of=STACKS, form=st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]))
+@given(stack_of=STACKS, form=FORMS)
 def test_extract_layers_equals_plain_reader(stack_of: list[list[Drawn]], form: int) -> None:
     """Kinds, content, metadata, and which names are of one file; or there is an error."""
+    compare_with_reference(stack_of, form)
+
+
+def compare_with_reference(stack_of: list[list[Drawn]], form: int) -> None:
+    """Extract layers, and compare the directory with what a plain reader shows."""
     if form == tarfile.GNU_FORMAT:
         stack_of = [[drawn._replace(xattr="") for drawn in entries] for entries in stack_of]
     tars = write_stack(stack_of, form)
@@ -84,7 +89,7 @@ def test_extract_layers_equals_plain_reader(stack_of: list[list[Drawn]], form: i
                 assert_refused_rightly(str(error), tars)
             else:
                 tree = read_tree(guard.directory)
-                assert differences(reference, tree, is_root=IS_ROOT) == []
+                assert differences(reference, tree, is_root=os.geteuid() == 0) == []
                 assert_strict_fails_if_readers_differ(tars, lines)
         assert guard.changes() == {}
 
@@ -141,7 +146,7 @@ def test_extract_layers_equals_extracted_export(stack_of: list[list[Drawn]]) -> 
         return
     with guarded() as guard:
         extract([merged], guard.directory)
-        assert differences(reference, read_tree(guard.directory), is_root=IS_ROOT) == []
+        assert differences(reference, read_tree(guard.directory), is_root=os.geteuid() == 0) == []
 
 
 # Names and targets that lead anywhere; OUT is a directory outside.
@@ -158,6 +163,7 @@ TYPES = st.sampled_from(
         *(tarfile.AREGTYPE, tarfile.CONTTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE),
     ]
 )
+Hostile = tuple[bytes, str, str, int]
 HOSTILE = st.lists(
     st.lists(st.tuples(TYPES, PATHS, PATHS, st.sampled_from([0o777, 0o4755, 0])), max_size=8),
     min_size=1,
@@ -166,11 +172,16 @@ HOSTILE = st.lists(
 
 
 @settings(max_examples=500, deadline=None)
-@given(stack_of=HOSTILE, devices=st.booleans())
+@given(stack_of=HOSTILE, everything=st.booleans())
 def test_extract_layers_changes_nothing_outside(
-    stack_of: list[list[tuple[bytes, str, str, int]]], devices: bool
+    stack_of: list[list[Hostile]], everything: bool
 ) -> None:
     """Whatever the names, targets and types; what is not extracted is an error of ours."""
+    extract_hostile(stack_of, everything=everything)
+
+
+def extract_hostile(stack_of: list[list[Hostile]], *, everything: bool) -> None:
+    """Extract layers, and check that nothing outside changed."""
     with guarded() as guard:
 
         def member(kind: bytes, name: str, target: str, mode: int) -> tuple[tarfile.TarInfo, bytes]:
@@ -182,7 +193,7 @@ def test_extract_layers_changes_nothing_outside(
             return made
 
         tars = [tar(*(member(*drawn) for drawn in entries)) for entries in stack_of]
-        options = ExtractOptions(devices=devices, setuid=devices, on_warning=lambda _: None)
+        options = ExtractOptions(devices=everything, setuid=everything, on_warning=lambda _: None)
         with suppress(BrolgaError):
             extract_layers([layer(data, OCI_LAYER) for data in tars], guard.directory, options)
         assert guard.changes() == {}
