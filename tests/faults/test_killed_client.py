@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import subprocess
@@ -15,6 +16,7 @@ from tests.images import digest_of
 from tests.processes import BROLGA, PATIENCE_S, brolga, feed, start_brolga, wait_until
 from tests.tars import entry, tar
 
+from brolga.aio import AsyncClient
 from brolga.client import Client, UploadOptions
 from brolga.errors import Denied
 from brolga.images import Image
@@ -335,5 +337,28 @@ def test_client_with_state_goes_on_with_the_upload_of_another(
     layer = StreamLayer(source, compression="none", tar=False)
     with Client(uploads=UploadOptions(state=state)) as client:
         client.push_layer(brolga_registry.repository(NAME), layer)
+    assert_pushed(brolga_registry)
+    assert received(brolga_registry) <= MOST
+
+
+def test_cancelled_push_of_an_asynchronous_client_goes_on_in_the_next_one(
+    brolga_registry: BrolgaRegistry, source: Path, state: Path
+) -> None:
+    """A task that is cancelled leaves its session."""
+    repository = brolga_registry.repository(NAME)
+    brolga_registry.use(faults=FaultPlan(Stall(at=12 * MIB)))
+
+    async def push_layer(*, cancel: bool) -> None:
+        layer = StreamLayer(source, compression="none", tar=False)
+        async with AsyncClient(uploads=UploadOptions(state=state)) as client:
+            task = asyncio.create_task(client.push_layer(repository, layer))
+            if cancel:
+                await asyncio.to_thread(wait_until, lambda: not brolga_registry.pending)
+                task.cancel()
+            with pytest.raises(asyncio.CancelledError) if cancel else nullcontext():
+                await task
+
+    asyncio.run(push_layer(cancel=True))
+    asyncio.run(push_layer(cancel=False))
     assert_pushed(brolga_registry)
     assert received(brolga_registry) <= MOST
