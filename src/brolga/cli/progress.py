@@ -32,15 +32,15 @@ def show_progress(
 ) -> Iterator[Callable[[ProgressEvent], object]]:
     """Show the events that the yielded function gets while the block runs, and sum them up.
 
-    `how` is `auto`, for a terminal, or `plain`, for a log. `out` None is stderr. Errors of `out`
-    are ignored.
+    `how` is `auto`, for a terminal, or `plain`, for a log, or a terminal that cannot move its
+    cursor. `out` None is stderr. Errors of `out` are ignored.
     """
     out = out or sys.stderr
     events: deque[ProgressEvent] = deque()
     if out is None:
         yield events.append
         return
-    is_drawn = how == "auto"
+    is_drawn = how == "auto" and os.environ.get("TERM") != "dumb"
     view: _View = _Screen(out) if is_drawn else _Log(out, clock())
     transfers = Transfers(clock())
 

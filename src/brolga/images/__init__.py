@@ -12,7 +12,6 @@ if TYPE_CHECKING:
         BlockStream,
         InMemoryBlob,
         StoredBlob,
-        reader_again,
         uncompressed,
     )
     from brolga.images.described import StreamBlob, TitledBlob
@@ -24,7 +23,7 @@ else:
         __name__,
         {
             "brolga.images.artifact": "Artifact",
-            "brolga.images.blobs": "BlockStream InMemoryBlob StoredBlob reader_again uncompressed",
+            "brolga.images.blobs": "BlockStream InMemoryBlob StoredBlob uncompressed",
             "brolga.images.described": "StreamBlob TitledBlob",
             "brolga.images.image": "Image creation_time",
             "brolga.images.index": "ImageIndex Tree choose image_of",
@@ -47,6 +46,5 @@ __all__ = [
     "choose",
     "creation_time",
     "image_of",
-    "reader_again",
     "uncompressed",
 ]

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, cast
 
 from brolga.errors import LayerError, NotComputed
-from brolga.spec.blob import BlobStream, Block, BlockReader, Rereadable, runs_user_code
+from brolga.spec.blob import BlobStream, Block, BlockReader, runs_user_code
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
 from brolga.spec.value import Value, field
@@ -210,15 +210,3 @@ def verified_blocks(blob: Blob, stream: BlobStream) -> Iterator[Block]:
     if isinstance(blob, StoredBlob) and blob.is_verified:
         return iter(stream)
     return verify_blocks(blob.descriptor.digest, stream)
-
-
-def reader_again(blob: Blob, stream: BlobStream) -> Callable[[], Iterator[Block]] | None:
-    """Return a function that reads a stream's bytes again; None if that is impossible."""
-    if isinstance(blob, StoredBlob):
-        return partial(_read_again, blob)
-    return stream.reread if isinstance(stream, Rereadable) and stream.is_reopenable else None
-
-
-def _read_again(blob: Blob) -> Iterator[Block]:
-    with blob.open() as stream:
-        yield from stream.blocks()

@@ -6,7 +6,7 @@ read, one of another repository of the registry is mounted, and a small one goes
 
 from __future__ import annotations
 
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,6 @@ from brolga.errors import (
     InvalidManifest,
     NotComputed,
     ProtocolViolation,
-    StreamConsumed,
 )
 from brolga.spec.digest import CANONICAL, Digest
 from brolga.spec.value import Value, field
@@ -270,13 +269,14 @@ class RegistryStore(Value):
     ) -> Descriptor:
         """Upload a blob, into `session` if it is given. `known` is its descriptor, if known."""
         from brolga.spec.blob import digest_algorithm
+        from brolga.stores.upload_source import open_source, reader_again
         from brolga.stream.replay import ReplayableBody
 
         algorithm = digest_algorithm(blob)
         with self._cancel_on_error(session):
-            stream = self._open(blob)
+            stream = open_source(blob, self.pushed_blobs)
         with stream:
-            again = images.reader_again(blob, stream)
+            again = reader_again(blob, stream)
             with self._cancel_on_error(session):
                 kept = self.keep(is_reopenable=again is not None)
             with (
@@ -317,24 +317,6 @@ class RegistryStore(Value):
             return
         with closing(journal):
             yield journal
-
-    def _open(self, blob: Blob) -> BlobStream:
-        """Open a blob, and read its first block if it comes from a store.
-
-        A registry may hold a lock while it reads the body of a PUT (go-containerregistry's does): a
-        later GET of the same registry would block for ever.
-        """
-        try:
-            stream = blob.open()
-            if isinstance(stream, images.BlockStream):
-                stream.start()
-        except StreamConsumed as error:
-            with suppress(NotComputed, StopIteration):
-                digest = blob.descriptor.digest
-                home = next(home for key, home in self.pushed_blobs.items() if key[1] == digest)
-                error.add_note(f"it went to {home}: push an image that is read from there")
-            raise
-        return stream
 
     def _run_upload(self, flow: Flow[Descriptor], algorithm: str) -> Descriptor:
         """Upload a blob; return its descriptor. Raises ProtocolViolation if it is not kept."""

@@ -38,8 +38,9 @@ UPLOAD = (
     "protocol.upload protocol.upload.body protocol.upload.flow protocol.upload.journal "
     "protocol.upload.known_registries protocol.upload.machine protocol.upload.recovery "
     "protocol.upload.session protocol.upload.suspension "
-    "spec.blob spec.descriptor spec.json stores.progress stream.compression stream.iterables "
-    "stream.layer stream.pipeline stream.replay stream.sources tar tar.completeness tar.reader"
+    "spec.blob spec.descriptor spec.json stores.progress stores.upload_source stream.compression "
+    "stream.iterables stream.layer stream.pipeline stream.replay stream.sources tar "
+    "tar.completeness tar.reader"
 )
 EXTRACT = (
     "extract extract.attributes extract.content extract.directories extract.layer extract.layers "

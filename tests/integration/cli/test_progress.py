@@ -65,7 +65,10 @@ def test_terminal_shows_summary_at_the_end(verb: str, words: dict[str, str]) -> 
     command = [sys.executable, "-m", "brolga", *arguments(line, words)]
     screen = Screen(200)
     with open_terminal(200) as (out, number):
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out) as process:
+        env = {**os.environ, "TERM": "xterm"}
+        with subprocess.Popen(
+            command, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+        ) as process:
             assert process.wait() == 0
         os.set_blocking(number, False)
         screen.write(os.read(number, 1 << 16).decode().replace("\r\n", "\n"))

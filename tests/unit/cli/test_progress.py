@@ -38,6 +38,12 @@ def stopped_clock() -> float:
     return 0.0
 
 
+@pytest.fixture(autouse=True)
+def _terminal_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a terminal that can move its cursor."""
+    monkeypatch.setenv("TERM", "xterm")
+
+
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at the events without a pause."""
@@ -150,6 +156,16 @@ def test_show_progress_plain_writes_line_for_each_end_and_retry() -> None:
         "a.tar: 100.0 MB in 0:00:00",
         f"{SUMMARY}, 1 retry",
     ]
+
+
+def test_show_progress_draws_nothing_on_dumb_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets a log: it does not know the escape sequences (terminfo's `dumb`)."""
+    monkeypatch.setenv("TERM", "dumb")
+    out = io.StringIO()
+    with show_progress("auto", out, stopped_clock) as emit:
+        emit(BEGUN)
+        emit(DONE)
+    assert out.getvalue() == f"a.tar: 100.0 MB in 0:00:00\n{SUMMARY}\n"
 
 
 @pytest.mark.usefixtures("fast")
