@@ -67,10 +67,13 @@ def layer(data: bytes, media_type: str = OCI_LAYER) -> Blob:
 
 
 def merged(
-    *tars: bytes, strict: bool = False, on_warning: Callable[[str], object] | None = None
+    *tars: bytes,
+    strict: bool = False,
+    on_warning: Callable[[str], object] | None = None,
+    spool: bool = False,
 ) -> bytes:
     layers = [layer(data) for data in tars]
-    return b"".join(merge_layers(layers, strict=strict, on_warning=on_warning))
+    return b"".join(merge_layers(layers, strict=strict, on_warning=on_warning, spool=spool))
 
 
 def listed(data: bytes) -> dict[str, tuple[bytes, bytes]]:

@@ -53,6 +53,33 @@ LAYERS = st.lists(ENTRIES, max_size=6)
 STACKS = st.lists(LAYERS, min_size=1, max_size=4)
 
 
+@st.composite
+def linked_stacks(draw: st.DrawFn) -> list[list[tuple[bytes, str, str]]]:
+    """Draw layers with hard links to files that are there; other layers replace and remove them."""
+    files, there, layers = ["a", "b", "c", "d", "e/f"], set[str](), []
+    for _ in range(draw(st.integers(2, 4))):
+        layer, below = [], sorted(there)
+        for _ in range(draw(st.integers(1, 5))):
+            kind = draw(st.sampled_from([LINK, LINK, b"whiteout", FILE, SYMLINK, DIRECTORY]))
+            if kind == b"whiteout" and below:
+                hidden = draw(st.sampled_from(below))
+                folder, slash, last = hidden.rpartition("/")
+                layer.append((FILE, f"{folder}{slash}.wh.{last}", ""))
+                there.discard(hidden)
+            elif kind == LINK and there:
+                name = draw(st.sampled_from(files))
+                layer.append((LINK, name, draw(st.sampled_from(sorted(there)))))
+                there.add(name)
+            elif kind == DIRECTORY:
+                layer.append((DIRECTORY, draw(st.sampled_from(["a", "e"])), ""))
+            else:
+                name = draw(st.sampled_from(files))
+                layer.append((kind if kind == SYMLINK else FILE, name, ""))
+                there.add(name)
+        layers.append(layer)
+    return layers
+
+
 def written(layer: Sequence[tuple[bytes, str, str]], number: int, spelling: str) -> bytes:
     """Write a layer; each entry's content and mode tell which one it is."""
     out = io.BytesIO()
@@ -105,6 +132,35 @@ def test_merge_layers_equals_overlayfs_and_warns_where_readers_differ(
         assert b"".join(merge_layers(layers, strict=True)) == out
         with suppress(NoTarget):  # of a hard link that its own layer replaces again
             assert without_traces(extract_over(tars)) == without_traces(wanted)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(stack_of=st.one_of(linked_stacks(), linked_stacks(), STACKS))
+def test_merge_layers_with_spool_equals_overlayfs_whatever_hard_links_need(
+    stack_of: list[list[tuple[bytes, str, str]]],
+) -> None:
+    """Whatever needs no spool is the same without one; the rest shows what the layers show."""
+    tars = [written(layer, number, "{}") for number, layer in enumerate(stack_of)]
+    layers = [InMemoryBlob(data, OCI_LAYER) for data in tars]
+    out, reason = tried(layers, spool=True)
+    if reason:
+        assert "a layer above replaces" not in reason
+        with pytest.raises(NotTold):
+            stack(tars)
+        return
+    with suppress(NotTold):
+        assert without_traces(stack([out])) == without_traces(stack(tars))
+    assert tried(layers, spool=True) == (out, "")
+    without, reason = tried(layers, spool=False)
+    assert without == out or "a layer above replaces" in reason
+
+
+def tried(layers: Sequence[InMemoryBlob], *, spool: bool) -> tuple[bytes, str]:
+    """Return what the layers show, or why they cannot be merged."""
+    try:
+        return b"".join(merge_layers(layers, on_warning=str, spool=spool)), ""
+    except LayerError as error:
+        return b"", str(error)
 
 
 @settings(max_examples=100, deadline=None)

@@ -88,6 +88,14 @@ STACKS: dict[str, Sequence[bytes]] = {
         tar("d/", link("d/c", "b"), entry("x", b"2"), link("y", "x")),
         tar(".wh.s", symlink("t", "../x"), entry("y", b"3")),
     ],
+    "hidden targets": [
+        tar(
+            entry("a", b"1", mode=0o640, mtime=7), link("b", "a"), link("c", "b"), symlink("s", "a")
+        ),
+        tar(link("d", "a"), link("t", "s"), entry("x", b"2"), link("y", "x")),
+        tar(entry("a", b"3"), ".wh.s", "x/", "x/f"),
+        tar(".wh.b"),
+    ],
     "names": [tar("./", "./d/", "./d/a"), tar(entry("/d/a", b"new"), "d//b"), tar("n" * 200)],
 }
 
@@ -98,4 +106,6 @@ STACKS: dict[str, Sequence[bytes]] = {
 def test_umoci_unpacks_flattened_image_alike(name: str, tmp_path: Path) -> None:
     """A foreign reader sees the same in the one layer as in all of them."""
     stack = STACKS[name]
-    assert unpacked(tmp_path / "one", [merged(*stack)]) == unpacked(tmp_path / "all", stack)
+    assert unpacked(tmp_path / "one", [merged(*stack, spool=True)]) == unpacked(
+        tmp_path / "all", stack
+    )

@@ -263,6 +263,10 @@ spool = _spool_option(
     help="Keep data that does not fit into an archive in one pass in an unnamed file in DIR; "
     "default: the directory for temporary files."
 )
+spool_hidden = _spool_option(
+    help="Keep files that hard links need, though a layer above hides them, in an unnamed file in "
+    "DIR; default: the directory for temporary files."
+)
 annotation: Final = partial(
     click.option,
     "-a",

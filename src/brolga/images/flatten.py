@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 from brolga.errors import CorruptBlob, LayerError
 from brolga.images.layer_notes import LayerWarning, check_not_encrypted, describe_layer
+from brolga.images.layer_streams import open_layers
 from brolga.images.whiteouts import Merge
 from brolga.spec.blob import Blob, runs_user_code
-from brolga.stream.decompression import DEFAULT_LIMITS, Limits, decompress
+from brolga.stream.decompression import DEFAULT_LIMITS, Limits
 from brolga.stream.layer import StreamLayer
 from brolga.tar.entries import read_entries
 from brolga.tar.writer import ARCHIVE_END
+
+if TYPE_CHECKING:
+    from brolga.stream.spool import SpoolChoice
 
 
 def flatten_layers(
@@ -24,6 +30,7 @@ def flatten_layers(
     *,
     strict: bool = False,
     on_warning: Callable[[str], object] | None = None,
+    spool: SpoolChoice = False,
 ) -> StreamLayer:
     """Return one layer of what `layers` show together, made while it is read.
 
@@ -36,7 +43,9 @@ def flatten_layers(
                 f"layer {number} of {len(layers)} can be read only once: push the image first, "
                 "then flatten what is in the registry"
             )
-    merged = StreamLayer(merge_layers(tuple(layers), limits, strict=strict, on_warning=on_warning))
+    merged = StreamLayer(
+        merge_layers(tuple(layers), limits, strict=strict, on_warning=on_warning, spool=spool)
+    )
     merged.runs_user_code = on_warning is not None or any(map(runs_user_code, layers))
     return merged
 
@@ -47,28 +56,32 @@ def merge_layers(
     *,
     strict: bool = False,
     on_warning: Callable[[str], object] | None = None,
+    spool: SpoolChoice = False,
 ) -> Iterator[bytes]:
     """Yield a tar of what `layers`, the lowest first, show together.
 
     An entry on which readers differ is reported to `on_warning` as one line of text, by default as
-    a LayerWarning; with `strict` it is an error. Raises LayerError if one pass cannot decide the
-    result, CorruptBlob for a layer that is not a valid tar, and what reading the layers raises.
+    a LayerWarning; with `strict` it is an error. A hard link to a file that a layer above replaces
+    or removes needs a `spool` on disk: a directory, or True for that of temporary files.
+
+    Raises LayerError if the result is not decided, or a spool is needed; CorruptBlob for a layer
+    that is not a valid tar; SpoolError, and what reading the layers raises.
     """
     check_not_encrypted(layers)
-    merge = Merge(strict=strict)
-    for number in range(len(layers), 0, -1):
-        layer = layers[number - 1]
-        try:
-            with layer.open() as stream:
-                entries = read_entries(decompress(stream, limits))
-                for block in merge.add(entries, number):
+    numbers = range(len(layers), 0, -1)
+    opened = open_layers(layers[::-1], limits)
+    with closing(Merge(strict=strict, spool=spool)) as merge, closing(opened):
+        for number, blocks in zip(numbers, opened, strict=True):
+            try:
+                for block in merge.add(read_entries(blocks), number):
                     yield block
                     _report(merge.warnings, number, layers, on_warning)
-        except (CorruptBlob, LayerError) as error:
-            raise type(error)(f"{describe_layer(number, layers)}: {error}") from error
-        _report(merge.warnings, number, layers, on_warning)
-    yield from merge.hard_links()
-    yield ARCHIVE_END
+            except (CorruptBlob, LayerError) as error:
+                text = f"{describe_layer(number, layers)}: {error}"
+                raise type(error)(text, hint=error.hint) from error
+            _report(merge.warnings, number, layers, on_warning)
+        yield from merge.hard_links()
+        yield ARCHIVE_END
 
 
 def _report(

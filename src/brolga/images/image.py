@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from brolga.spec.descriptor import Descriptor
     from brolga.spec.digest import Digest
     from brolga.spec.reference import Repository
+    from brolga.stream.spool import SpoolChoice
 
 
 class _Addition(Value):
@@ -259,12 +260,14 @@ class Image(Value, eq=False):
         *,
         strict: bool = False,
         on_warning: Callable[[str], object] | None = None,
+        spool: SpoolChoice = False,
     ) -> Image:
         """Return the image with one layer of what all of its layers show together.
 
         The layer is a stream, made while it is pushed. An entry on which readers differ is reported
         to `on_warning` as one line of text, by default as a LayerWarning; with `strict` it is a
-        LayerError. Reads the config. Raises LayerError if a layer can be read only once.
+        LayerError. `spool` is that of `merge_layers`. Reads the config. Raises LayerError if a
+        layer can be read only once.
         """
         from brolga.images.flatten import flatten_layers
 
@@ -273,7 +276,7 @@ class Image(Value, eq=False):
         blob = InMemoryBlob(config.raw, self._base.config.media_type)
         base = self._base.replace(config=blob.descriptor, layers=[])
         bare = Image(base, blob, ())
-        layer = flatten_layers(self.layers, strict=strict, on_warning=on_warning)
+        layer = flatten_layers(self.layers, strict=strict, on_warning=on_warning, spool=spool)
         return bare.append(layer, created_by=created_by)
 
     def _require_config(self, reason: str) -> None:

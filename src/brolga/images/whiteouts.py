@@ -7,11 +7,13 @@ names each entry for which that differs. An image that one pass cannot merge is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from brolga.errors import LayerError
+from brolga.images.hard_links import HardLinks
 from brolga.images.paths import ancestors, normalize_path, parent_of, resolve_links
 from brolga.images.whiteout_names import parse_whiteout
 from brolga.spec.value import Value, field
@@ -19,6 +21,9 @@ from brolga.tar.entries import Entry
 from brolga.tar.reader import DIRECTORY, Metadata
 from brolga.tar.reader import printable_name as printable
 from brolga.tar.writer import encode_data, encode_header
+
+if TYPE_CHECKING:
+    from brolga.stream.spool import SpoolChoice
 
 _MAX_MEMORY: Final = 1 << 30  # bytes of names, and of Python's objects for them
 _NAME_COST: Final = 100  # bytes of memory beyond the name itself
@@ -30,25 +35,24 @@ class _UpperLayers(Value):
 
     removed: dict[bytes, int] = field(default_factory=dict)  # hidden here, and all below it
     opaque: dict[bytes, int] = field(default_factory=dict)  # directories whose content is hidden
-    directories: set[bytes] = field(default_factory=set)  # listed or implied
+    directories: dict[bytes, int] = field(default_factory=dict)  # listed or implied
     listed: dict[bytes, int] = field(default_factory=dict)  # directories that have an entry
     # Directories without an entry, or before it: the layer, and a name in the directory.
     implied: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)
 
     def is_decided_below(self, path: bytes, number: int) -> bool:
         """Return whether a layer below `number` decides what is at a path."""
-        parents = ancestors(path)
-        return (
-            self.listed.get(path, number) < number
-            or any(self.removed.get(name, number) < number for name in (path, *parents))
-            or any(self.opaque.get(name, number) < number for name in parents)
-        )
+        return self.listed.get(path, number) < number or self._removes(path, number)
 
-    def hides(self, path: bytes) -> bool:
+    def hides(self, path: bytes, below: float = math.inf) -> bool:
+        """Return whether a layer hides a file, only those with a number less than `below`."""
+        return self.directories.get(path, below) < below or self._removes(path, below)
+
+    def _removes(self, path: bytes, below: float) -> bool:
         """Return whether a path is removed, replaced, or in an opaque directory."""
         parents = ancestors(path)
-        return any(name in self.removed for name in (path, *parents)) or any(
-            name in self.opaque for name in parents
+        return any(self.removed.get(name, below) < below for name in (path, *parents)) or any(
+            self.opaque.get(name, below) < below for name in parents
         )
 
     def add(self, layer: _Layer, number: int) -> None:
@@ -56,16 +60,9 @@ class _UpperLayers(Value):
         self.removed.update(dict.fromkeys({**layer.removed, **dict.fromkeys(layer.files)}, number))
         self.opaque.update(dict.fromkeys(layer.opaque, number))
         self.listed.update(dict.fromkeys(layer.listed, number))
-        self.directories.update(layer.directories)
-        self.directories.update(layer.whiteout_parents - layer.files)
+        self.directories.update(dict.fromkeys(layer.directories, number))
+        self.directories.update(dict.fromkeys(layer.whiteout_parents - layer.files, number))
         self.implied.update((name, (number, user)) for name, user in layer.implied.items())
-
-
-class _HardLink(Value):
-    """A hard link, written at the end."""
-
-    target: bytes
-    header: bytes
 
 
 class _Layer(Value):
@@ -79,8 +76,6 @@ class _Layer(Value):
     implied: dict[bytes, bytes] = field(default_factory=dict)
     files: set[bytes] = field(default_factory=set)  # all that is not a directory
     symlinks: dict[bytes, bytes] = field(default_factory=dict)
-    hard_links: dict[bytes, _HardLink] = field(default_factory=dict)
-    targets: set[bytes] = field(default_factory=set)
 
     def imply(self, directory: bytes, user: bytes) -> None:
         """Record that `user` needs a directory, which has no entry in this layer yet."""
@@ -92,13 +87,12 @@ class _Layer(Value):
 
 
 class Merge:
-    """Merges layers, which are added from the top down."""
+    """Merges layers, which are added from the top down. Close it to free the spool."""
 
-    def __init__(self, *, strict: bool) -> None:
+    def __init__(self, *, strict: bool, spool: SpoolChoice = False) -> None:
         self._strict = strict
         self._above = _UpperLayers()
-        self._hard_links: list[dict[bytes, _HardLink]] = []
-        self._written: set[bytes] = set()  # possible targets of hard links
+        self._links = HardLinks(spool, self._above.hides)
         self._memory = 0
         self._warned = 0
         self.warnings: list[str] = []
@@ -106,24 +100,21 @@ class Merge:
     def add(self, entries: Iterable[Entry], number: int) -> Iterator[bytes]:
         """Yield what the next lower layer adds to the tar; the lowest layer is number 1."""
         layer = _Layer()
+        self._links.begin_layer()
         for entry in entries:
             path = self._resolve(layer, entry.name)
             if not self._add_whiteout(layer, path):
-                yield from self._add_entry(layer, entry, path)
+                yield from self._add_entry(layer, entry, path, number)
+        yield from self._links.end_layer(layer.files, number)
         self._above.add(layer, number)
-        self._hard_links.append(layer.hard_links)
 
     def hard_links(self) -> Iterator[bytes]:
-        """Yield the hard links, those of the lowest layer first: one may be another's target."""
-        for links in reversed(self._hard_links):
-            for path, link in links.items():
-                if link.target not in self._written:
-                    raise LayerError(
-                        f"the hard link {printable(path)} points to {printable(link.target)}, "
-                        "which is not there"
-                    )
-                self._written.add(path)
-                yield link.header
+        """Yield the hard links, after all layers. Raises LayerError if one has no target."""
+        return self._links.write()
+
+    def close(self) -> None:
+        """Free the spool."""
+        self._links.close()
 
     def _resolve(self, layer: _Layer, name: bytes) -> bytes:
         """Return the path of an entry: its parents may be symbolic links of the same layer."""
@@ -157,28 +148,26 @@ class Merge:
             layer.whiteout_parents.add(name)
             layer.imply(name, path)
 
-    def _add_entry(self, layer: _Layer, entry: Entry, path: bytes) -> Iterator[bytes]:
+    def _add_entry(self, layer: _Layer, entry: Entry, path: bytes, number: int) -> Iterator[bytes]:
         """Yield an entry, unless it is hidden or a hard link, which comes at the end."""
-        if path in layer.targets:
-            raise LayerError(
-                f"{printable(path)} comes after a hard link that points to it in the same layer, "
-                "so readers differ on what the link shows"
-            )
+        self._links.check_order(path)
         if entry.is_directory:
             layer.listed.add(path)
             self._add_directory(layer, path, path)
             if path not in self._above.listed and not self._is_hidden(layer, path):
                 yield encode_header(entry, path or b".", b"")
             return
-        self._add_file(layer, entry, path)
+        target = self._add_file(layer, entry, path)
         yield from self._check_implied(layer, entry, path)
         if path in self._above.directories or self._is_hidden(layer, path):
+            self._links.keep(entry, path, target)
+            self._count_memory(target)
             return
-        layer.hard_links.pop(path, None)
+        self._links.forget(path)
         if entry.is_hard_link:
-            layer.hard_links[path] = self._hold_hard_link(layer, entry, path)
+            self._count_memory(self._links.hold(entry, path, target, number))
             return
-        self._written.add(path)
+        self._links.written.add(path)
         yield encode_header(entry, path, entry.link)
         yield from encode_data(entry)
 
@@ -209,30 +198,17 @@ class Merge:
         elif self._warned == _MAX_WARNINGS + 1:
             self.warnings.append("readers differ on more entries, which are not named")
 
-    def _hold_hard_link(self, layer: _Layer, entry: Entry, path: bytes) -> _HardLink:
-        """Return a hard link to write at the end, if its target will still be the same."""
-        target = self._resolve(layer, entry.link)
-        if target in self._above.directories or self._above.hides(target):
-            raise LayerError(
-                f"the hard link {printable(path)} points to {printable(target)}, which a layer "
-                "above replaces or removes: its content cannot be had in one pass, so this image "
-                "cannot be flattened"
-            )
-        if target == path:
-            raise LayerError(f"the hard link {printable(path)} points to itself")
-        layer.targets.add(target)
-        link = _HardLink(target, encode_header(entry, path, target))
-        self._count_memory(link.header)
-        return link
-
     def _is_hidden(self, layer: _Layer, path: bytes) -> bool:
         """Return whether a layer above hides a path: by a file, a whiteout or an opaque mark."""
         if not path:
             return False
         return path in self._above.removed or self._add_directory(layer, parent_of(path), path)
 
-    def _add_file(self, layer: _Layer, entry: Entry, path: bytes) -> None:
-        """Record a file. Raises LayerError if the layer has a directory of that name."""
+    def _add_file(self, layer: _Layer, entry: Entry, path: bytes) -> bytes:
+        """Record a file; return the path of a hard link's target.
+
+        Raises LayerError if the layer has a directory of that name.
+        """
         if not path:
             raise LayerError("the root is not a directory")
         self._add_directory(layer, parent_of(path), path)
@@ -244,9 +220,12 @@ class Merge:
         if entry.is_symlink:
             layer.symlinks[path] = entry.link
             self._count_memory(entry.link)
-        elif entry.is_hard_link:  # to a symbolic link, which it then is too
-            target = layer.symlinks.get(self._resolve(layer, entry.link))
-            layer.symlinks.update({path: target} if target is not None else {})
+        if not entry.is_hard_link:
+            return b""
+        target = self._resolve(layer, entry.link)
+        if target in layer.symlinks:  # which the link then is too
+            layer.symlinks[path] = layer.symlinks[target]
+        return target
 
     def _add_directory(self, layer: _Layer, path: bytes, user: bytes) -> bool:
         """Record a directory and its parents. Return whether its content is hidden."""

@@ -16,7 +16,7 @@ from brolga.spec.value import Value
 from brolga.stream.compression import ZLIB_MODULES, ZSTD_MODULES, import_first
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from brolga.spec.blob import Block
 
@@ -26,8 +26,10 @@ _GZIP_FLAGS: Final = slice(3, 4)  # section 2.3.1: FLG
 _MAX_ONE_FIELD: Final = frozenset({b"\x00", b"\x04", b"\x08", b"\x10"})  # no flag, or one
 _GZIP_WINDOW: Final = 31  # zlib: the largest window, and a gzip header
 # The libraries copy the rest of a piece when a member ends: large pieces of tiny members would be
-# copied thousands of times.
-_PIECE_SIZE: Final = 1 << 14  # bytes
+# copied thousands of times. So a member begins with a small piece, and each next one is larger, as
+# other threads wait for Python's lock after each piece.
+_LEAST_PIECE: Final = 1 << 14  # bytes
+_MAX_PIECE: Final = 1 << 17
 
 
 class Limits(Value):
@@ -48,7 +50,7 @@ DEFAULT_LIMITS: Final = Limits()
 
 def decompress(
     blocks: Iterable[Block], limits: Limits = DEFAULT_LIMITS, compression: str | None = None
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """Yield the uncompressed bytes of a stream, in blocks of at most 1 MiB except for `none`.
 
     `compression` None is detected from the first bytes. Raises CorruptBlob for a stream that is
@@ -69,7 +71,7 @@ def decompress(
     if name == "none":
         out = map(bytes, counter.count_input(rest))
     else:
-        out = _decompress_members(_FORMATS[name](), counter, counter.count_input(_split(rest)))
+        out = _decompress_members(_FORMATS[name](), counter, rest)
     for block in filter(None, out):
         counter.count_output(len(block))
         yield block
@@ -144,31 +146,29 @@ def _zstd() -> _Format:
 _FORMATS: Final[dict[str, Callable[[], _Format]]] = {"gzip": _gzip, "zstd": _zstd}
 
 
-def _split(blocks: Iterable[Block]) -> Iterator[Block]:
-    for block in blocks:
-        view = memoryview(block)
-        for start in range(0, len(view), _PIECE_SIZE):
-            yield view[start : start + _PIECE_SIZE]
-
-
 def _decompress_members(
-    format_: _Format, counter: _LimitCheck, pieces: Iterable[Block]
+    format_: _Format, counter: _LimitCheck, blocks: Iterable[Block]
 ) -> Iterator[bytes]:
-    ended = True
-    for piece in pieces:
-        rest = piece
+    ended, size = True, _LEAST_PIECE
+    for block in blocks:
+        rest = memoryview(block)
         while rest:
+            piece = rest[:size]
+            counter.read += len(piece)
             if ended:
-                stream = format_.new(rest)
+                stream = format_.new(piece)
             try:
-                yield from _decompress_piece(stream, rest)
+                yield from _decompress_piece(stream, piece)
             except format_.errors as error:
                 raise CorruptBlob(
                     f"no valid {format_.name} within {counter.read} bytes, {counter.written} "
                     f"uncompressed: {error}"
                 ) from error
             ended = stream.eof
-            rest = stream.unused_data if ended else b""
+            unused = len(stream.unused_data) if ended else 0
+            counter.read -= unused
+            rest = rest[len(piece) - unused :]
+            size = _LEAST_PIECE if ended else min(2 * size, _MAX_PIECE)
     if not ended:
         raise CorruptBlob(
             f"the {format_.name} stream is cut short: it ends in the middle after {counter.read} "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.cli_images import push_image
-from tests.tars import entry, listed, names, symlink, tar
+from tests.tars import REG, entry, link, listed, names, symlink, tar
 
 from brolga.cli.main import main
 from brolga.images import Artifact, Image, InMemoryBlob
@@ -142,6 +142,23 @@ def test_export_names_entry_on_which_readers_differ(
     outcome = brolga("export", "--strict", name, os.devnull)
     assert outcome.code == 1
     assert "Readers differ" in outcome.err
+
+
+def test_export_needs_spool_for_link_to_replaced_file(
+    brolga: Brolga, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
+    """The error names --spool; with it, the tar has the file that the link shows."""
+    name, target = f"{registry.address}/linked:1", tmp_path / "app.tar"
+    layers = tar(entry("a", b"1"), link("b", "a")), tar(entry("a", b"2"))
+    push_image(name, Image.empty().append(*(StreamLayer([data]) for data in layers)))
+    outcome = brolga("export", name, str(target))
+    assert outcome.code == 1
+    assert "'b' points to 'a', which a layer above replaces or removes" in outcome.err
+    assert "--spool" in outcome.err
+    for flag in ("--spool", f"--spool={tmp_path}"):
+        assert brolga("export", flag, name, str(target)).code == 0
+        assert listed(target.read_bytes()) == {"a": (REG, b"2"), "b": (REG, b"1")}
+    assert files_of(tmp_path) == ["app.tar"]
 
 
 @pytest.mark.parametrize("target", ["-", "file"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.cli_images import push_image, read
-from tests.tars import entry, names, symlink, tar
+from tests.tars import REG, entry, link, listed, names, symlink, tar
 
 from brolga.client import Client
 from brolga.images import Artifact, Image, ImageIndex
@@ -228,3 +228,19 @@ def test_flatten_rejects_invalid_arguments(brolga: Brolga, arguments: list[str],
     outcome = brolga("flatten", *arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"brolga: {line}")
+
+
+def test_flatten_needs_spool_for_link_to_replaced_file(
+    brolga: Brolga, registry: EmbeddedRegistry
+) -> None:
+    """The error names --spool, which is that of the upload as well."""
+    name = f"{registry.address}/linked:1"
+    layers = tar(entry("a", b"1"), link("b", "a")), tar(".wh.a")
+    push_image(name, Image.empty().append(*(StreamLayer([data]) for data in layers)))
+    outcome = brolga("flatten", name)
+    assert (outcome.code, "--spool" in outcome.err) == (1, True)
+    assert brolga("flatten", "--spool", name).code == 0
+    with Client() as client:
+        (layer,) = client.image(name).layers
+        with layer.open() as stream:
+            assert listed(gzip.decompress(stream.read())) == {"b": (REG, b"1")}

@@ -7,7 +7,7 @@ import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import open_client
+from brolga.cli.client_factory import open_client, tune_malloc
 from brolga.cli.local_paths import check_output
 from brolga.cli.output import print_warning, write_blocks
 from brolga.images.flatten import merge_layers
@@ -25,6 +25,7 @@ from brolga.spec.platform import Platform
 @click.argument("target", metavar="[FILE]", default="-")
 @options.platform
 @options.strict
+@options.spool_hidden
 @options.progress
 @options.connection
 def command(  # noqa: PLR0913 - the flags of the verb
@@ -33,18 +34,21 @@ def command(  # noqa: PLR0913 - the flags of the verb
     target: str,
     platform: Platform | None,
     strict: bool,
+    spool: str | bool,
     progress: str,
     connection: options.ConnectionOptions,
 ) -> None:
     """Write the files of an image as a tar.
 
     They are the files that all its layers show together in a container. If readers differ on an
-    entry, stderr says so; with --strict it is an error. FILE appears only when the tar is complete;
-    `-` is stdout. If REF is an index, --platform chooses the image, by default linux/amd64.
+    entry, stderr says so; with --strict it is an error. A hard link to a file that a layer above
+    replaces or removes needs --spool. FILE appears only when the tar is complete; `-` is stdout. If
+    REF is an index, --platform chooses the image, by default linux/amd64.
 
     If REF is an artifact of one file, the file is written as it is.
     """
     check_output(target, "tar")
+    tune_malloc()
     with open_client(connection, progress=progress) as client:
         layers = client.image(ref, platform).layers
         if client.progress:
@@ -52,7 +56,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
         blocks = (
             _file(layers[0])
             if _is_one_file(layers)
-            else merge_layers(layers, strict=strict, on_warning=partial(print_warning, ref))
+            else merge_layers(
+                layers, strict=strict, on_warning=partial(print_warning, ref), spool=spool
+            )
         )
         write_blocks(blocks, target)
 

@@ -64,8 +64,9 @@ def command(  # noqa: PLR0913 - the flags of the verb
     It shows the same files as a container of the image. If readers differ on an entry, stderr says
     so; with --strict it is an error. If REF is an index, each of its images is flattened, or the
     one for --platform; anything else in it (attestations, which describe the old images) is left
-    out. The new layer is made while it is pushed, in one pass over the old ones. Without --tag, the
-    result replaces REF.
+    out. The new layer is made while it is pushed, in one pass over the old ones; a hard link to a
+    file that a layer above replaces or removes needs --spool. Without --tag, the result replaces
+    REF.
 
     Prints REPO@DIGEST. With --json: ref, digest, mediaType, size (bytes).
     """
@@ -75,7 +76,8 @@ def command(  # noqa: PLR0913 - the flags of the verb
     home = home_of(target)
 
     def flatten(image: Image) -> Image:
-        return image.flatten(strict=strict, on_warning=partial(print_warning, ref))
+        warn, spool = partial(print_warning, ref), upload_opts.spool
+        return image.flatten(strict=strict, on_warning=warn, spool=spool)
 
     with open_client(connection, target=home, upload_opts=upload_opts) as client:
         tree = get_tree(client, source, platform, in_place=target == source, compress_layers=False)
