@@ -26,6 +26,7 @@ from brolga.spec.platform import Platform
 @options.platform
 @options.strict
 @options.spool_hidden
+@options.jobs
 @options.progress
 @options.connection
 def command(  # noqa: PLR0913 - the flags of the verb
@@ -35,6 +36,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     platform: Platform | None,
     strict: bool,
     spool: str | bool,
+    jobs: int,
     progress: str,
     connection: options.ConnectionOptions,
 ) -> None:
@@ -49,7 +51,7 @@ def command(  # noqa: PLR0913 - the flags of the verb
     """
     check_output(target, "tar")
     tune_malloc()
-    with open_client(connection, progress=progress) as client:
+    with open_client(connection, jobs=jobs, progress=progress) as client:
         layers = client.image(ref, platform).layers
         if client.progress:
             client.progress.plan(layers)
