@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections import defaultdict
@@ -22,7 +23,7 @@ from contextlib import ExitStack
 from fnmatch import fnmatch
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import docker_registry
 import process
@@ -193,5 +194,13 @@ def _samples(usages: pull_targets.Usages) -> dict[str, list[dict[str, float]]]:
     }
 
 
+def _terminated(*_: object) -> NoReturn:
+    sys.exit(143)  # unwinds, so that the registry, the proxies and the files are removed
+
+
 if __name__ == "__main__":
-    main()
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -211,13 +211,15 @@ def _pull(source: _Source) -> dict[str, list[str]]:
     return {
         "brolga": [source.setup.brolga, "pull", source.ref, f"oci:{source.output}:1"],
         "crane": ["crane", "pull", "--format", "oci", source.ref, str(source.output)],
-        "skopeo": [*skopeo, f"oci:{source.output}:1"],
+        "skopeo": [*skopeo, _AS_IT_IS, f"oci:{source.output}:1"],
         "oras": [*oras, "--to-oci-layout", f"{source.output}:1"],
         "regctl": regctl,
     }
 
 
 _SKOPEO = ("skopeo", "--insecure-policy", "copy", "--quiet")
+# Else skopeo compresses the layer, which takes most of its time.
+_AS_IT_IS = "--dest-oci-accept-uncompressed-layers"
 
 
 def _export(source: _Source) -> dict[str, list[str]]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.raw_server import Peer
+    from tests.real.cutting import Proxy
 
 __all__ = ["FALLBACK_MODES", "MODES", "PASSWORD", "USERNAME", "Cdn", "Fetch", "Mode", "cdn"]
 
@@ -83,15 +84,18 @@ class Mode:
     """What a CDN does with requests.
 
     `location` and `file` are settings of nginx. A link is good for `uses` requests, the first one
-    for none if `late`. So many `cuts` happen, each after `cut_every` bytes of a connection.
+    for none if `late`. Faults strike between the CDN and its clients.
     """
 
     location: str = "proxy_pass http://files;"
     file: str = ""
     uses: int = _ALWAYS
     late: bool = False
-    cut_every: int = 0
-    cuts: int = _ALWAYS
+    faults: tuple[Fault, ...] = ()
+
+
+def _cuts(times: int) -> tuple[Fault, ...]:
+    return (Fault(act="cut", direction="down", offset=3_000_000, times=times),)
 
 
 _SIGNED = "auth_request /check; proxy_pass http://files;"
@@ -101,14 +105,19 @@ MODES = {
     "links for one request": Mode(_SIGNED, uses=1),
     "links for three requests": Mode(_SIGNED, uses=3),
     "expired link": Mode(_SIGNED, late=True),
-    "cut": Mode(cut_every=3_000_000),
-    "cut, links for one request": Mode(_SIGNED, uses=1, cut_every=3_000_000),
+    "cut": Mode(faults=_cuts(_ALWAYS)),
+    "cut, links for one request": Mode(_SIGNED, uses=1, faults=_cuts(_ALWAYS)),
+    "a part that stalls, twice": Mode(
+        faults=(
+            Fault(act="stall", direction="down", after=b"-Range: bytes 6", offset=99_000, times=2),
+        )
+    ),
 }
 """What nginx is made to do. A client gets the right bytes from each, in parts."""
 FALLBACK_MODES = {
     "no ranges": Mode(file="max_ranges 0;"),
     "another part": Mode("proxy_pass http://files; proxy_set_header Range $another;"),
-    "cut, no ranges": Mode(file="max_ranges 0;", cut_every=5_000_000, cuts=2),
+    "cut, no ranges": Mode(file="max_ranges 0;", faults=_cuts(2)),
 }
 """The same, but the right bytes come by one request alone."""
 
@@ -132,10 +141,11 @@ class Fetch:
 
 @dataclass(frozen=True)
 class Cdn:
-    """A running CDN, and the address of its registry."""
+    """A running CDN, the address of its registry, and what has faults strike, if anything."""
 
     address: str
     directory: Path
+    faulty: Proxy | None
 
     def fetches(self) -> list[Fetch]:
         """Return what the CDN was asked for. An entry comes when its response has ended."""
@@ -180,11 +190,9 @@ def cdn(directory: Path, registry: str, blobs: str, mode: Mode) -> Iterator[Cdn]
     names = ("front", "cdn", "files", "files2", "failing")
     places = {name: free_address() for name in names}
     with ExitStack() as stack:
-        redirected = places["cdn"]
-        if mode.cut_every:
-            cutting = stack.enter_context(proxy(places["cdn"]))
-            cutting.arm(Fault(act="cut", direction="down", offset=mode.cut_every, times=mode.cuts))
-            redirected = cutting.address
+        faulty = stack.enter_context(proxy(places["cdn"])) if mode.faults else None
+        if faulty:
+            faulty.arm(*mode.faults)
         links = stack.enter_context(serve_script(_Links(mode)))
         text = _CONFIGURATION.format(
             directory=directory,
@@ -192,11 +200,11 @@ def cdn(directory: Path, registry: str, blobs: str, mode: Mode) -> Iterator[Cdn]
             blobs=blobs,
             location=mode.location,
             file=mode.file,
-            redirected=redirected,
+            redirected=faulty.address if faulty else places["cdn"],
             links=links,
             **places,
         )
         directory.mkdir()
         (directory / "passwords").write_text(f"{USERNAME}:{{PLAIN}}{PASSWORD}\n")
         stack.enter_context(run_nginx(directory, text, places["front"], places["cdn"]))
-        yield Cdn(places["front"], directory)
+        yield Cdn(places["front"], directory, faulty)
