@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from brolga.errors import BrolgaError, CorruptBlob, DigestMismatch, ExtractionError, LayerError
 from brolga.extract.layer import LayerExtraction
@@ -16,20 +16,16 @@ from brolga.extract.state import NAME, finish, open_state
 from brolga.extract.tree import Tree, open_tree
 from brolga.images.blobs import BlockStream, verified_blocks
 from brolga.images.layer_notes import check_not_encrypted, describe_layer
+from brolga.images.layer_streams import open_layers
 from brolga.spec.blob import Block, runs_user_code
-from brolga.spec.value import Value
-from brolga.stream.decompression import Limits, decompress
-from brolga.stream.read_ahead import read_ahead
+from brolga.spec.value import Value, field
+from brolga.stream.decompression import Limits
 from brolga.tar.entries import read_entries
 from brolga.tar.reader import printable_name as printable
 
 if TYPE_CHECKING:
-    from brolga.extract.limits import Usage
     from brolga.spec.blob import Blob
     from brolga.spec.descriptor import Descriptor
-
-_UNLIMITED: Final = Limits(size=None, ratio=None)  # `Usage` has the limits of all layers
-_READ_AHEAD: Final = 4 << 20  # uncompressed bytes
 
 
 def extract_layers(
@@ -59,24 +55,31 @@ def extract_layers(
         open_tree(directory) as tree,
         open_state(tree, digests, options) as state,
     ):
-        on_begin(layers[state.done :])
-        for number in range(state.done + 1, len(layers) + 1):
-            report.place = describe_layer(number, layers)
-            extraction = LayerExtraction(tree, state, options, report)
-            blob = _CountedBlob(layers[number - 1], state.usage)
-            with _error_place(extraction, report.place), closing(_decompressed(blob)) as blocks:
-                extraction.extract(read_entries(state.usage.count_written(blocks)))
-                extraction.finish()
-            state.complete_layer()
+        rest = layers[state.done :]
+        on_begin(rest)
+        read = state.usage.read = [layer.descriptor.size for layer in layers[: state.done]]
+        read += [0] * len(rest)
+        # `Usage` has the limits of all layers, but what is read ahead counts there already.
+        limits = Limits(None, options.limits.ratio, options.limits.grace)
+        counted = [_CountedBlob(layers[at], read, at) for at in range(state.done, len(layers))]
+        with closing(open_layers(counted, limits)) as opened:
+            for number, blocks in enumerate(opened, state.done + 1):
+                report.place = describe_layer(number, layers)
+                extraction = LayerExtraction(tree, state, options, report)
+                with _error_place(extraction, report.place):
+                    extraction.extract(read_entries(state.usage.count_written(blocks)))
+                    extraction.finish()
+                state.complete_layer()
         _check_selected(tree, options)
         finish(tree)
 
 
 class _CountedBlob(Value):
-    """A blob that is verified, and whose compressed bytes are counted, while it is read."""
+    """A blob that is verified while it is read. Its bytes are counted in `read`, at `index`."""
 
     blob: Blob
-    usage: Usage
+    read: list[int] = field(compare=False)
+    index: int
 
     @property
     def descriptor(self) -> Descriptor:
@@ -90,26 +93,13 @@ class _CountedBlob(Value):
         return BlockStream(self._blocks())
 
     def _blocks(self) -> Generator[Block, None, None]:
-        size, expected = 0, self.descriptor.size
+        expected = self.descriptor.size
         with self.blob.open() as stream:
             for block in verified_blocks(self.blob, stream):
-                size += len(block)
-                self.usage.read += len(block)
+                self.read[self.index] += len(block)
                 yield block
-        if size != expected:
+        if (size := self.read[self.index]) != expected:
             raise CorruptBlob(f"{size} bytes, but its descriptor says {expected}")
-
-
-def _decompressed(blob: Blob) -> Generator[Block, None, None]:
-    """Return the uncompressed bytes, decompressed ahead in a thread unless it is the user's."""
-
-    def decompress_blob() -> Generator[Block, None, None]:
-        with blob.open() as stream:
-            yield from decompress(stream, _UNLIMITED)
-
-    if runs_user_code(blob):
-        return decompress_blob()
-    return read_ahead(decompress_blob, limit=_READ_AHEAD)
 
 
 @contextmanager

@@ -31,15 +31,17 @@ DEFAULT_LIMITS: Final = ExtractLimits()
 
 
 class Usage:
-    """Counts what the layers take, and raises CorruptBlob for what is over the limits."""
+    """Counts what the layers take, and raises CorruptBlob for what is over the limits.
 
-    def __init__(
-        self, limits: ExtractLimits, read: int = 0, written: int = 0, entries: int = 0
-    ) -> None:
+    `read` has the compressed bytes of each layer, which its own thread counts. `written` counts
+    uncompressed bytes, and `entries` entries.
+    """
+
+    def __init__(self, limits: ExtractLimits) -> None:
         self._limits = limits
-        self.read = read
-        self.written = written
-        self.entries = entries
+        self.read: list[int] = []
+        self.written = 0
+        self.entries = 0
 
     def count_written(self, blocks: Iterable[Block]) -> Iterator[Block]:
         """Yield uncompressed blocks."""
@@ -56,9 +58,11 @@ class Usage:
                 f"more than {size} bytes uncompressed, which is the limit: raise it if you trust "
                 "the image"
             )
-        if ratio is not None and self.written > max(self._limits.grace, ratio * self.read):
+        if ratio is None or self.written <= self._limits.grace:
+            return
+        if self.written > ratio * (read := sum(self.read)):
             raise CorruptBlob(
-                f"{self.read} bytes grew to {self.written}, more than {ratio} for each: raise "
+                f"{read} bytes grew to {self.written}, more than {ratio} for each: raise "
                 "the limit if you trust the image"
             )
 

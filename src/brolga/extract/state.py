@@ -47,7 +47,7 @@ class State:
             try:
                 if "layer" in line:
                     self.done = line["layer"]
-                    usage.read, usage.written, usage.entries = line["usage"]
+                    usage.written, usage.entries = line["usage"]
                     self.directories.clear()
                 else:
                     self.directories[os.fsencode(line["path"])] = line["mode"], line["mtime"]
@@ -63,7 +63,7 @@ class State:
         """Record that a layer is complete."""
         self.done += 1
         self.directories.clear()
-        usage = [self.usage.read, self.usage.written, self.usage.entries]
+        usage = [self.usage.written, self.usage.entries]
         self.append({"layer": self.done, "usage": usage})
 
     def append(self, line: dict[str, Any]) -> None:

@@ -46,9 +46,9 @@ EXTRACT = (
     "extract extract.attributes extract.content extract.directories extract.layer extract.layers "
     "extract.limits extract.names extract.openat2 extract.options extract.report "
     "extract.selection extract.state extract.tree images.blobs images.image images.index "
-    "images.layer_notes images.paths images.whiteout_names protocol.blobs spec.blob spec.config "
-    "stores.blob_reader stores.progress stores.read_budget stores.store stream.compression "
-    "stream.decompression stream.read_ahead tar tar.entries tar.reader"
+    "images.layer_notes images.layer_streams images.paths images.whiteout_names protocol.blobs "
+    "spec.blob spec.config stores.blob_reader stores.progress stores.read_budget stores.store "
+    "stream.compression stream.decompression stream.read_ahead tar tar.entries tar.reader"
 )
 # What takes long to load, and few verbs need.
 HEAVY = (
