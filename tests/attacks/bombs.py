@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import gzip
 import tarfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["zeros_bomb"]
 
 _MEMBER = 64 << 20
 
 
-def zeros_bomb(size: int) -> bytes:
-    """Return a gzip stream of a tar with one file of zeros, made of members of 64 MiB."""
+def zeros_bomb(size: int, compress: Callable[[bytes], bytes] = gzip.compress) -> bytes:
+    """Return a compressed tar with one file of zeros, made of members or frames of 64 MiB."""
     info = tarfile.TarInfo("zeros")
     info.size = size
-    zeros = gzip.compress(bytes(_MEMBER), 1, mtime=0)
-    end = gzip.compress(bytes(1024), mtime=0)
-    return gzip.compress(info.tobuf(), mtime=0) + zeros * (size // _MEMBER) + end
+    zeros = compress(bytes(_MEMBER))
+    return compress(info.tobuf()) + zeros * (size // _MEMBER) + compress(bytes(1024))

@@ -42,6 +42,15 @@ def names(out: str) -> dict[str, Layers]:
                 form=tarfile.GNU_FORMAT,
             )
         ],
+        "in a pax path, unlike the header's": [
+            tar(entry("ok", OWNED, pax_headers={"path": "../neighbour"}))
+        ],
+        "behind a zero byte": [
+            tar(entry("ok", OWNED, pax_headers={"path": "a\0/../../neighbour"}))
+        ],
+        "in a global pax header": [
+            tar(entry("../neighbour", b"", type=tarfile.XGLTYPE), entry("ok", OWNED))
+        ],
         "empty": [tar(entry("", OWNED))],
         "the root as a file": [tar(entry(".", OWNED))],
         "the root as a link": [tar(symlink(".", out)), tar(entry("secret", OWNED))],
@@ -166,6 +175,25 @@ def hard_links(out: str) -> dict[str, Layers]:
         ],
         "to the root": [tar(link("h", "."), "h/new")],
         "to what is above": [tar(link("h", ".."), "h/new")],
+        "in a pax linkpath, unlike the header's": [
+            tar(
+                "a",
+                entry(
+                    "h",
+                    type=tarfile.LNKTYPE,
+                    linkname="a",
+                    pax_headers={"linkpath": f"{out}/secret"},
+                ),
+                entry("h", OWNED),
+            )
+        ],
+        "in a long GNU link": [
+            tar(
+                link("h", "a/" * 60 + "../" * 62 + "outside/secret"),
+                entry("h", OWNED),
+                form=tarfile.GNU_FORMAT,
+            )
+        ],
         "with no target": [tar(entry("h", type=tarfile.LNKTYPE, linkname=""))],
         "to itself": [tar(entry("h", OWNED), link("h", "h"), link("n", "n"))],
     }

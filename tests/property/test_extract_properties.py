@@ -135,12 +135,12 @@ def stable(item: Item | None) -> Item | None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(stack_of=STACKS)
-def test_extract_layers_equals_extracted_export(stack_of: list[list[Drawn]]) -> None:
+@given(stack_of=STACKS, spool=st.booleans())
+def test_extract_layers_equals_extracted_export(stack_of: list[list[Drawn]], spool: bool) -> None:
     """The one layer that merge_layers makes of them has the same files."""
-    tars = write_stack(stack_of)
+    layers = [layer(data) for data in write_stack(stack_of)]
     try:
-        merged = b"".join(merge_layers([layer(data) for data in tars], on_warning=lambda _: None))
+        merged = b"".join(merge_layers(layers, on_warning=lambda _: None, spool=spool))
         reference = read_by_reference(stack_of)
     except (LayerError, NotTold):
         return

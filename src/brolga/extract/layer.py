@@ -19,7 +19,7 @@ from brolga.extract.directories import Directories
 from brolga.extract.names import LayerNames
 from brolga.extract.state import NAME
 from brolga.extract.tree import change_mode
-from brolga.images.paths import parent_of
+from brolga.images.paths import ancestors, parent_of
 from brolga.images.whiteout_names import Whiteout, parse_whiteout
 from brolga.tar import reader
 from brolga.tar.reader import printable_name as printable
@@ -53,7 +53,8 @@ class LayerExtraction:
         self._attributes = AttributeReader(options, report)
         implied = self._attributes.implied
         self._directories = Directories(tree, state, implied, report, self._replace_by_directory)
-        self._removed: set[bytes] = set()
+        self._removed: set[bytes] = set()  # by whiteouts
+        self._emptied: set[bytes] = set()  # directories that have nothing of a lower layer left
         self._left_out: set[bytes] = set()
         self._create: dict[bytes, Callable[[Entry, bytes], None]] = {
             reader.FILE: self._write_file,
@@ -106,16 +107,18 @@ class LayerExtraction:
             return
         if not self._directories.reach(directory, replaces=True):
             return
-        if hidden is None:
-            names.check_removal(directory)
-            removed = self._tree.empty(directory, names)
-        elif hidden in names.files or hidden in self._removed:
+        path = directory if hidden is None else hidden
+        if not self._emptied.isdisjoint(ancestors(path)):
             return
-        else:
-            names.check_removal(hidden)
-            names.count_memory(hidden)
-            self._removed.add(hidden)
-            removed = self._tree.remove(hidden, names)
+        done = self._emptied if hidden is None else self._removed
+        if path in done or path in names.files:
+            return
+        names.check_removal(path)
+        names.count_memory(path)
+        remove = self._tree.empty if hidden is None else self._tree.remove
+        removed = remove(path, names, self._emptied)
+        done.add(path)
+        self._emptied.add(path)
         self._directories.forget(removed)
 
     def _place(self, path: bytes, create: Callable[[int, bytes], _T]) -> _T:

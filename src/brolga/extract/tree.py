@@ -105,15 +105,17 @@ class Tree:
         finally:
             os.close(handle)
 
-    def remove(self, path: bytes, kept: Container[bytes] = ()) -> Removed:
-        """Remove what is at a path, if anything, except what is in `kept`."""
+    def remove(
+        self, path: bytes, kept: Container[bytes] = (), emptied: Container[bytes] = ()
+    ) -> Removed:
+        """Remove what is at a path, if anything, as `empty` does."""
         directory, name = self.locate(path)
         status = self.status(path)
         if status is None or not stat.S_ISDIR(status.st_mode):
             if status is not None and path not in kept:
                 os.unlink(name, dir_fd=directory)
             return Removed([], [])
-        removed = self.empty(path, kept)
+        removed = self.empty(path, kept, emptied)
         if path in kept:
             removed.kept.append(path)
         else:
@@ -121,14 +123,20 @@ class Tree:
             removed.deleted.append(path)
         return removed
 
-    def empty(self, path: bytes, kept: Container[bytes] = ()) -> Removed:
-        """Remove what is in a directory, except what is in `kept`."""
+    def empty(
+        self, path: bytes, kept: Container[bytes] = (), emptied: Container[bytes] = ()
+    ) -> Removed:
+        """Remove what is in a directory, except what is in `kept`.
+
+        The directories in `emptied` have nothing else in them: they are not listed again.
+        """
         todo, found = [path], list[bytes]()
         while todo:
             directory = todo.pop()
-            inner = list(self._empty_of_files(directory, kept))
-            todo += inner
-            found += inner
+            if directory not in emptied:
+                inner = list(self._empty_of_files(directory, kept))
+                todo += inner
+                found += inner
         removed = Removed([], [])
         for directory in reversed(found):
             if directory in kept:
