@@ -108,7 +108,7 @@ class Transfers:
             self._planned = count + event.count, _sum((size, event.size))
             return ""
         if isinstance(event, progress.BlobBegun):
-            row = self._rows[event.key] = _Row(event, now_s)
+            self._rows[event.key] = _Row(event, now_s)
             self._counts["begun"] += 1
             return ""
         row = self._rows.get(event.key)
