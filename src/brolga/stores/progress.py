@@ -155,7 +155,7 @@ class _Report(BlobReport):
         self._has_ended = False
 
     def watch(self, access: Access) -> Access:
-        return replace(access, on_retry=self._retry)
+        return replace(access, on_retry=self._retry, on_resume=self._resume)
 
     def count(self, blocks: Iterable[Block], start: int = 0) -> Iterator[Block]:
         if start > self._farthest:

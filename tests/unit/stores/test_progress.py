@@ -212,6 +212,16 @@ def test_report_moves_back_if_bytes_are_sent_again() -> None:
     ]
 
 
+def test_report_of_upload_that_goes_on_has_bytes_of_earlier_run() -> None:
+    """They were read again, to be compared, and are not sent."""
+    progress = Reported()
+    with report_push(progress, StreamBlob(StreamLayer([b""]))) as report:
+        list(report.count(blocks(STEP, STEP)))
+        report.watch(make_access()).on_resume(2 * STEP)
+        list(report.count(blocks(STEP), start=2 * STEP))
+    assert progress.events[3:5] == [BlobResumed(1, 2 * STEP), BlobMoved(1, 3 * STEP, 0, None)]
+
+
 def test_report_is_silent_without_reporter() -> None:
     """Nothing is wrapped, so that nothing is slower."""
     with report_push(None, InMemoryBlob(DATA, OCI_LAYER)) as report:
