@@ -158,8 +158,9 @@ class Transfers:
         blobs, sent = _count(counts["done"], "blob"), format_bytes(self._sent)
         parts = [f"{blobs}: {sent}"]
         if self._read != self._sent:
-            ratio = self._sent / self._read
-            parts = [f"{blobs}: {format_bytes(self._read)} in, {sent} out, ratio {ratio:.2f}"]
+            parts = [f"{blobs}: {format_bytes(self._read)} in, {sent} out"]
+            if self._read and not self._kept:
+                parts.append(f"ratio {self._sent / self._read:.2f}")
         parts.append(format_time(elapsed_s))
         if self._read and elapsed_s > 0:
             parts.append(f"{format_bytes(self._read / elapsed_s)}/s")
