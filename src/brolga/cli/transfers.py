@@ -135,7 +135,7 @@ class Transfers:
         texts = align([*lines[:shown], self._whole(now_s)], columns)
         if shown < len(lines):
             texts.insert(shown, f"and {len(lines) - shown} more")
-        return [fit_columns(text, columns) for text in texts[-rows:]]
+        return [fit_columns(text, columns) for text in texts[-max(1, rows) :]]
 
     def whole(self, now_s: float) -> str:
         """Return the line for all blobs together, for a log."""
