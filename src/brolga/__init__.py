@@ -84,6 +84,7 @@ if TYPE_CHECKING:
         BlobFailed,
         BlobMounted,
         BlobMoved,
+        BlobResumed,
         BlobRetried,
         BlobSkipped,
         BlobsPlanned,
@@ -128,8 +129,8 @@ else:
             "brolga.spec.manifest": "Manifest",
             "brolga.spec.platform": "Platform",
             "brolga.spec.progress": (
-                "BlobBegun BlobDone BlobEvent BlobFailed BlobMounted BlobMoved BlobRetried "
-                "BlobSkipped BlobsPlanned ProgressEvent"
+                "BlobBegun BlobDone BlobEvent BlobFailed BlobMounted BlobMoved BlobResumed "
+                "BlobRetried BlobSkipped BlobsPlanned ProgressEvent"
             ),
             "brolga.spec.reference": "Reference Repository",
             "brolga.stores.layout": "Layout",
@@ -150,6 +151,7 @@ __all__ = [
     "BlobFailed",
     "BlobMounted",
     "BlobMoved",
+    "BlobResumed",
     "BlobRetried",
     "BlobSkipped",
     "BlobStream",

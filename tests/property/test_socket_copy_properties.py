@@ -16,6 +16,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from tests.images import digest_of
 from tests.loops import DRIVERS
+from tests.progress_events import assert_in_order
 from tests.property.test_socket_upload_properties import (
     BYTES,
     MIB,
@@ -43,6 +44,8 @@ from brolga.testing.registries import PROFILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from brolga.spec.progress import ProgressEvent
 
 NAME, FROM = "team/app", "base/image"
 SIZE = MIB + 300_000
@@ -125,13 +128,17 @@ def test_copy_gives_the_image_or_a_typed_error(
     plan: Plan,
     reading: tuple[Fault, ...],
 ) -> None:
-    """If either registry fails: all of the image is there, or the tag is not."""
+    """If either registry fails: all of the image is there, or the tag is not.
+
+    The events of each blob are in order in any case.
+    """
     target, source = brolga_registry, original.registry
     target.clear(profile=plan.emulated, faults=FaultPlan(*plan.faults))
     source.use(faults=FaultPlan(*reading))
     home = target.repository(NAME)
     error: Any = None
-    with client_of(plan, driver) as client:
+    events: list[ProgressEvent] = []
+    with client_of(plan, driver, events.append) as client:
         try:
             client.copy(f"{source.address}/{FROM}:v1", f"{home}:v1")
         except BrolgaError as failed:
@@ -140,6 +147,7 @@ def test_copy_gives_the_image_or_a_typed_error(
     target.use()
     source.use()
     event(type(error).__name__)
+    assert_in_order(events, succeeded=error is None)
     blobs = target.blobs(NAME)
     assert all(digest_of(data) == digest for digest, data in blobs.items())
     assert set(uploads) <= uncancelled(plan, requests, uploads)

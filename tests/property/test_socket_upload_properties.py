@@ -48,9 +48,10 @@ from brolga.testing.faults import (
 from brolga.testing.registries import PROFILES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from brolga.spec.progress import ProgressEvent
     from brolga.testing.plugin import BrolgaRegistry
     from brolga.testing.registries import Profile
     from brolga.testing.run import RecordedRequest
@@ -222,7 +223,9 @@ class Uploader:
 
 
 @contextmanager
-def client_of(plan: Plan, driver: str) -> Iterator[Client]:
+def client_of(
+    plan: Plan, driver: str, progress: Callable[[ProgressEvent], object] | None = None
+) -> Iterator[Client]:
     """Give a client with the options of a plan, whose flows a driver of `DRIVERS` runs."""
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
@@ -240,6 +243,7 @@ def client_of(plan: Plan, driver: str) -> Iterator[Client]:
                     window=plan.window or 0,
                     spool=plan.window is None,
                 ),
+                progress=progress,
                 make_transport=DRIVERS[driver],
             )
         )

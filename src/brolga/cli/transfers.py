@@ -8,18 +8,11 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, Final
 
-from brolga.cli.figures import (
-    draw_bar,
-    fit_columns,
-    format_bytes,
-    format_part,
-    format_share,
-    format_time,
-    pad_columns,
-)
+from brolga.cli.figures import fit_columns, format_bytes, format_time
+from brolga.cli.progress_line import Line, align
 from brolga.errors import one_line
 from brolga.spec import progress
-from brolga.spec.value import Value, replace
+from brolga.spec.value import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -28,10 +21,7 @@ if TYPE_CHECKING:
 
 _WINDOW_S: Final = 5.0  # over which a rate is measured
 _NOTE_S: Final = 3.0  # how long a retry is shown at least
-_NAME: Final = 16  # columns
 _DIGITS: Final = 12  # of a digest, as docker shows it
-_MIN_BAR, _MAX_BAR = 8, 30  # columns
-_GAP: Final = "  "
 _REASONS: Final = {
     "cut": "cut",
     "timeout": "stalled",
@@ -59,48 +49,6 @@ class _Meter:
         return max(0.0, (end - start) / (end_s - start_s)) if end_s > start_s else 0.0
 
 
-class _Line(Value):
-    """The parts of a line: so many bytes of a whole, and at which rate, if that is shown."""
-
-    name: str
-    part: int
-    whole: int | None
-    rate: float | None
-    more: tuple[str, ...] = ()
-
-    @property
-    def left(self) -> tuple[str, ...]:
-        """The time that is left, if it can be known."""
-        if self.whole is None or self.part >= self.whole or not self.rate:
-            return ()
-        return (format_time((self.whole - self.part) / self.rate),)
-
-    @property
-    def figures(self) -> tuple[str, str, str]:
-        """Share, bytes and rate, each empty if it is not known or not shown."""
-        share = "" if self.whole is None else format_share(self.part, self.whole)
-        rate = "" if self.rate is None else f"{format_bytes(self.rate)}/s"
-        return share, format_part(self.part, self.whole), rate
-
-    @property
-    def aligned(self) -> str:
-        """All but name and bar, in columns."""
-        share, amount, rate = self.figures
-        columns = (share.rjust(4), amount.rjust(17), rate.rjust(10) if rate else "")
-        return _GAP.join(filter(None, (*columns, *self.more)))
-
-    @property
-    def has_bar(self) -> bool:
-        """Whether there is a share, and no text in the place of the bar."""
-        return self.whole is not None and self.rate is not None
-
-    def bar(self, columns: int) -> str:
-        """Return the bar, or "" if there is none, or no place for one."""
-        if self.whole is None or self.rate is None or columns < _MIN_BAR:
-            return ""
-        return draw_bar(self.part, self.whole, columns)
-
-
 class _Row:
     """One blob. Its `size` is in the same bytes as `read`: of a stream, those of its source."""
 
@@ -109,22 +57,32 @@ class _Row:
         self.name = one_line(begun.title) or _short_name(begun)
         self.size = begun.source_size if self.is_stream else begun.size
         self.moved = self.read = 0
+        self.kept = 0  # bytes that an earlier run has moved
         self.begun_s = now_s
         self.meter = _Meter()
         self.note = ""
         self.note_until_s = 0.0
 
-    def line(self, now_s: float) -> _Line:
+    def line(self, now_s: float) -> Line:
         if now_s >= self.note_until_s and self.meter.rate:
             self.note = ""
-        line = _Line(self.name, self.read, self.size, self.meter.rate)
+        line = Line(self.name, self.read, self.size, self.meter.rate)
         if self.note:
             return replace(line, rate=None, more=(self.note,))
         sent = (f"{format_bytes(self.moved)} sent",) if self.is_stream else ()
         return replace(line, more=(*line.left, *sent))
 
+    @property
+    def sent(self) -> int:
+        return max(0, self.moved - self.kept)
+
+    @property
+    def done(self) -> int:
+        """The bytes of `read` that were moved or read by this run."""
+        return self.read if self.is_stream else self.sent
+
     def result(self, now_s: float) -> str:
-        amount = format_bytes(self.moved)
+        amount = format_bytes(self.sent)
         if self.is_stream:
             amount = f"{format_bytes(self.read)} in, {amount} out,"
         return f"{amount} in {format_time(now_s - self.begun_s)}"
@@ -141,6 +99,7 @@ class Transfers:
         self._planned: tuple[int, int | None] = (0, 0)
         self._ended = 0  # bytes of what has ended
         self._sent = self._read = 0  # of these, what was moved
+        self._kept = 0  # what an earlier run has moved
 
     def note(self, event: ProgressEvent, now_s: float) -> str:
         """Take note of an event; return the line that a log has of it, or ""."""
@@ -149,10 +108,12 @@ class Transfers:
             self._planned = count + event.count, _sum((size, event.size))
             return ""
         if isinstance(event, progress.BlobBegun):
-            row = self._rows[event.key] = _Row(event, now_s)
+            self._rows[event.key] = _Row(event, now_s)
             self._counts["begun"] += 1
             return ""
-        row = self._rows[event.key]
+        row = self._rows.get(event.key)
+        if row is None:  # another thread's event came late
+            return ""
         text = _HANDLERS[type(event)](self, row, event, now_s)
         return f"{row.name}: {text}" if text else ""
 
@@ -160,7 +121,7 @@ class Transfers:
         """Measure the rates."""
         for row in self._rows.values():
             row.meter.add(now_s, row.read)
-        self._meter.add(now_s, self._read + sum(row.read for row in self._rows.values()))
+        self._meter.add(now_s, self._read + sum(row.done for row in self._rows.values()))
 
     @property
     def is_empty(self) -> bool:
@@ -171,22 +132,21 @@ class Transfers:
         """Return at most so many lines: one for each blob in flight, and one for all together."""
         lines = [row.line(now_s) for row in self._rows.values()]
         shown = len(lines) if len(lines) < rows else max(0, rows - 2)
-        texts = _align([*lines[:shown], self._whole(now_s)], columns)
+        texts = align([*lines[:shown], self._whole(now_s)], columns)
         if shown < len(lines):
             texts.insert(shown, f"and {len(lines) - shown} more")
-        return [fit_columns(text, columns) for text in texts[-rows:]]
+        return [fit_columns(text, columns) for text in texts[-max(1, rows) :]]
 
     def whole(self, now_s: float) -> str:
         """Return the line for all blobs together, for a log."""
-        line = self._whole(now_s)
-        return _GAP.join(filter(None, (line.name, *line.figures, *line.more)))
+        return self._whole(now_s).unaligned
 
-    def _whole(self, now_s: float) -> _Line:
+    def _whole(self, now_s: float) -> Line:
         done = self._ended + sum(row.read for row in self._rows.values())
         total = max(self._planned[0], self._counts["begun"])
         ended = self._counts["begun"] - len(self._rows)
         name = f"{ended} of {_count(total, 'blob')}"
-        line = _Line(name, done, self._size, self._meter.rate)
+        line = Line(name, done, self._size, self._meter.rate)
         retries = self._counts["retried"]
         told = (_count(retries, "retry", "retries"),) if retries else ()
         elapsed = (format_time(now_s - self.begun_s),) if line.whole is None else ()
@@ -198,8 +158,9 @@ class Transfers:
         blobs, sent = _count(counts["done"], "blob"), format_bytes(self._sent)
         parts = [f"{blobs}: {sent}"]
         if self._read != self._sent:
-            ratio = self._sent / self._read
-            parts = [f"{blobs}: {format_bytes(self._read)} in, {sent} out, ratio {ratio:.2f}"]
+            parts = [f"{blobs}: {format_bytes(self._read)} in, {sent} out"]
+            if self._read and not self._kept:
+                parts.append(f"ratio {self._sent / self._read:.2f}")
         parts.append(format_time(elapsed_s))
         if self._read and elapsed_s > 0:
             parts.append(f"{format_bytes(self._read / elapsed_s)}/s")
@@ -209,6 +170,8 @@ class Transfers:
             "failed": "{} not finished",
         }
         parts += [text.format(counts[name]) for name, text in words.items() if counts[name]]
+        if self._kept:
+            parts.append(f"{format_bytes(self._kept)} kept")
         if counts["retried"]:
             parts.append(_count(counts["retried"], "retry", "retries"))
         return ", ".join(parts)
@@ -227,6 +190,14 @@ class Transfers:
         if row.size is None and event.size is not None:
             row.size = event.size
         return ""
+
+    def _resume(self, row: _Row, event: progress.BlobResumed, _now_s: float) -> str:
+        row.kept = row.moved = event.kept
+        self._kept += event.kept
+        if not row.is_stream:
+            row.read = event.kept
+        row.meter = _Meter()
+        return f"goes on after {format_bytes(event.kept)}"
 
     def _retry(self, row: _Row, event: progress.BlobRetried, now_s: float) -> str:
         self._counts["retried"] += 1
@@ -261,30 +232,20 @@ class Transfers:
         self._counts[how] += 1
         self._ended += size
         if moved is not None:
-            self._sent += moved.moved
-            self._read += moved.read
+            self._sent += moved.sent
+            self._read += moved.done
         del self._rows[event.key]
 
 
 _HANDLERS: Final[Mapping[type[ProgressEvent], Callable[[Transfers, _Row, Any, float], str]]] = {
     progress.BlobMoved: Transfers._move,  # noqa: SLF001 - the table of its class
+    progress.BlobResumed: Transfers._resume,  # noqa: SLF001
     progress.BlobRetried: Transfers._retry,  # noqa: SLF001
     progress.BlobDone: Transfers._finish,  # noqa: SLF001
     progress.BlobSkipped: Transfers._skip,  # noqa: SLF001
     progress.BlobMounted: Transfers._mount,  # noqa: SLF001
     progress.BlobFailed: Transfers._fail,  # noqa: SLF001
 }
-
-
-def _align(lines: Iterable[_Line], columns: int) -> list[str]:
-    """Return lines of so many columns, with bars of one length if these fit."""
-    texts = [(line, line.aligned) for line in lines]
-    rest = max((len(text) for line, text in texts if line.has_bar), default=0)
-    bar = min(_MAX_BAR, columns - _NAME - rest - 2 * len(_GAP))
-    return [
-        _GAP.join(filter(None, (pad_columns(line.name, _NAME), line.bar(bar), text)))
-        for line, text in texts
-    ]
 
 
 def _short_name(begun: progress.BlobBegun) -> str:

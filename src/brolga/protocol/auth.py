@@ -206,16 +206,22 @@ class RegistrySession:
         return (yield from follow_redirects(request, send, _TOKEN_SERVER, within_origin=True))
 
 
+def _ignore_resume(_kept: int) -> None:
+    """Do nothing: the default of what is called when an upload goes on."""
+
+
 class Access(Value):
     """The access of one conversation to a registry: a scope, and the URLs below `root`.
 
-    `on_retry` is called before a request, or the rest of a blob, is sent or asked for again.
+    `on_retry` is called before a request, or the rest of a blob, is sent or asked for again;
+    `on_resume` with the number of bytes that an earlier run has sent, if an upload goes on there.
     """
 
     registry: RegistrySession
     scope: tuple[str, ...]
     root: str
     on_retry: OnRetry = field(default=ignore_retry, compare=False, repr=False)
+    on_resume: Callable[[int], object] = field(default=_ignore_resume, compare=False, repr=False)
 
     def url(self, path: str) -> str:
         """Return the URL of `path` below this repository."""

@@ -59,6 +59,12 @@ class BlobMoved(BlobEvent):
     size: int | None
 
 
+class BlobResumed(BlobEvent):
+    """The blob goes on after `kept` bytes, which an earlier run has moved."""
+
+    kept: int
+
+
 class BlobRetried(BlobEvent):
     """A request failed after `moved` bytes of the blob; the next is sent after `delay_s` seconds.
 
@@ -99,6 +105,7 @@ ProgressEvent: TypeAlias = (
     BlobsPlanned
     | BlobBegun
     | BlobMoved
+    | BlobResumed
     | BlobRetried
     | BlobDone
     | BlobSkipped

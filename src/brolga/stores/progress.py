@@ -151,13 +151,15 @@ class _Report(BlobReport):
         self._action = action
         self._key = next(progress.keys)
         self._size = self.facts.size
-        self._moved = self._told = 0
+        self._moved = self._told = self._farthest = 0
         self._has_ended = False
 
     def watch(self, access: Access) -> Access:
-        return replace(access, on_retry=self._retry)
+        return replace(access, on_retry=self._retry, on_resume=self._resume)
 
     def count(self, blocks: Iterable[Block], start: int = 0) -> Iterator[Block]:
+        if start > self._farthest:
+            self._resume(start)
         self._move(start)
         for block in blocks:
             start += len(block)
@@ -211,8 +213,14 @@ class _Report(BlobReport):
     def _read(self) -> int:
         return self.facts.source.progress.read if self.facts.source else self._moved
 
+    def _resume(self, start: int) -> None:
+        from brolga.spec.progress import BlobResumed
+
+        self._moved = self._told = self._farthest = start
+        self._progress.emit(BlobResumed(self._key, start))
+
     def _move(self, moved: int) -> None:
-        self._moved = moved
+        self._moved, self._farthest = moved, max(moved, self._farthest)
         if abs(moved - self._told) >= _STEP:
             from brolga.spec.progress import BlobMoved
 
@@ -222,7 +230,8 @@ class _Report(BlobReport):
     def _retry(self, reason: str, delay_s: float) -> None:
         from brolga.spec.progress import BlobRetried
 
-        self._progress.emit(BlobRetried(self._key, reason, self._moved, delay_s))
+        if not self._has_ended:  # a request for a part may fail after the blob was given up
+            self._progress.emit(BlobRetried(self._key, reason, self._moved, delay_s))
 
     def _begin(self) -> None:
         from brolga.spec.progress import BlobBegun

@@ -38,9 +38,10 @@ from brolga.protocol import BodyError, Response, Retry, UploadSession, UploadStr
 from brolga.protocol.upload.journal import Record
 from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import Digest
+from brolga.spec.value import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from brolga.protocol import Flow
     from brolga.protocol.upload.body import Body
@@ -57,10 +58,12 @@ def upload(
     strategy: UploadStrategy | None = None,
     session: UploadSession | None = None,
     attempts: int = 2,
+    *,
+    on_resume: Callable[[int], object] = lambda _kept: None,
 ) -> Flow[Descriptor]:
     """Upload the blob with a journal."""
     return upload_stream(
-        make_access(retry=Retry(attempts=attempts)),
+        replace(make_access(retry=Retry(attempts=attempts)), on_resume=on_resume),
         body or unread_body(),
         lambda: BLOB,
         session=session,
@@ -73,14 +76,15 @@ def upload(
 
 
 def test_upload_sends_what_the_session_of_an_earlier_run_lacks() -> None:
-    """The bytes that it has are read, and not sent."""
-    journal = KnownJournal(LEFT)
+    """The bytes that it has are read, and not sent; `on_resume` is told how many these are."""
+    journal, kept = KnownJournal(LEFT), list[int]()
     play(
-        upload(journal),
+        upload(journal, on_resume=kept.append),
         (query(FIRST, 0.0), located("0-1")),
         (patch([b"ob"], THIRD), NEXT),
         (put(), CREATED),
     )
+    assert kept == [2]
     assert journal.records == [
         LEFT,
         Record(UploadSession(THIRD, 2)),

@@ -14,6 +14,7 @@ from brolga.spec.progress import (
     BlobFailed,
     BlobMounted,
     BlobMoved,
+    BlobResumed,
     BlobRetried,
     BlobSkipped,
     BlobsPlanned,
@@ -238,12 +239,48 @@ def test_name_of_blob_is_its_title_on_one_line() -> None:
             ],
             "0 blobs: 20.0 MB, 0:00:04, 5.0 MB/s, 1 there already, 1 mounted, 1 not finished",
         ),
+        (  # what a compressor makes of nothing
+            [stream(1, 0), 4.0, BlobDone(1, ONE, 20, 0)],
+            "1 blob: 0 B in, 20 B out, 0:00:04",
+        ),
         ([blob(1), BlobSkipped(1)], "0 blobs: 0 B, 0:00:00, 1 there already"),
     ],
 )
 def test_summary_says_what_was_moved(events: list[Happening], text: str) -> None:
     now_s = max(event for event in (0.0, *events) if isinstance(event, float))
     assert after(*events)[0].summary(now_s) == text
+
+
+def test_bytes_of_an_earlier_run_count_in_the_share_alone() -> None:
+    """They take no time, and are not moved."""
+    events: list[Happening] = [blob(1), 0.0, BlobResumed(1, 60 * MB), 1.0, moved(1, 80 * MB), 2.0]
+    transfers, said = after(*events)
+    assert said == ["111111111111: goes on after 60.0 MB"]
+    assert "80%  80.0 of 100.0 MB  10.0 MB/s" in transfers.whole(2.0)
+    transfers, said = after(*events, 4.0, BlobDone(1, ONE, 100 * MB, 100 * MB))
+    assert said[1] == "111111111111: 40.0 MB in 0:00:04"
+    assert transfers.summary(4.0) == "1 blob: 40.0 MB, 0:00:04, 10.0 MB/s, 60.0 MB kept"
+
+
+def test_bytes_of_an_earlier_upload_are_read_again() -> None:
+    """Of a stream, only those that are sent are fewer."""
+    events: list[Happening] = [
+        stream(1),
+        BlobResumed(1, 20 * MB),
+        4.0,
+        BlobDone(1, ONE, 25 * MB, 100 * MB),
+    ]
+    transfers, said = after(*events)
+    assert said[1] == "stream: 100.0 MB in, 5.0 MB out, in 0:00:04"
+    assert transfers.summary(4.0) == (
+        "1 blob: 100.0 MB in, 5.0 MB out, 0:00:04, 25.0 MB/s, 20.0 MB kept"
+    )
+
+
+def test_note_ignores_event_after_the_end() -> None:
+    """Threads that read parts of one blob may be late."""
+    cut = BlobRetried(1, "cut", 0, 0.0)
+    assert after(blob(1), BlobSkipped(1), cut)[1] == ["111111111111: there already"]
 
 
 def test_transfers_are_empty_until_a_blob_begins() -> None:

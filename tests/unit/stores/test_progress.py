@@ -28,6 +28,7 @@ from brolga.spec.progress import (
     BlobEvent,
     BlobFailed,
     BlobMoved,
+    BlobResumed,
     BlobRetried,
     BlobSkipped,
     BlobsPlanned,
@@ -99,7 +100,7 @@ def test_report_of_read_begins_after_prefix() -> None:
     progress = Reported()
     list(report_read(progress, BLOB).read(blocks(STEP), start=2 * STEP))
     assert progress.events[1:3] == [
-        BlobMoved(1, 2 * STEP, 2 * STEP, len(DATA)),
+        BlobResumed(1, 2 * STEP),
         BlobMoved(1, 3 * STEP, 3 * STEP, len(DATA)),
     ]
 
@@ -200,12 +201,25 @@ def test_report_moves_back_if_bytes_are_sent_again() -> None:
     with report_push(progress, StreamBlob(StreamLayer([b""]))) as report:
         list(report.count(blocks(STEP, STEP)))
         list(report.count(blocks(STEP), start=0))
+        list(report.count(blocks(), start=2 * STEP))  # no earlier run has moved these
+    assert "Resumed" not in progress.kinds
     assert [event.moved for event in progress.events if isinstance(event, BlobMoved)] == [
         STEP,
         2 * STEP,
         0,
         STEP,
+        2 * STEP,
     ]
+
+
+def test_report_of_upload_that_goes_on_has_bytes_of_earlier_run() -> None:
+    """They were read again, to be compared, and are not sent."""
+    progress = Reported()
+    with report_push(progress, StreamBlob(StreamLayer([b""]))) as report:
+        list(report.count(blocks(STEP, STEP)))
+        report.watch(make_access()).on_resume(2 * STEP)
+        list(report.count(blocks(STEP), start=2 * STEP))
+    assert progress.events[3:5] == [BlobResumed(1, 2 * STEP), BlobMoved(1, 3 * STEP, 0, None)]
 
 
 def test_report_is_silent_without_reporter() -> None:
@@ -265,14 +279,14 @@ def test_push_into_layout_that_goes_on_counts_from_there(tmp_path: Path) -> None
     progress.events.clear()
     layout.push(replace(blob, open_rest=lambda prefix: opener(prefix.size)))
     assert progress.events[1:] == [
-        BlobMoved(2, 2 * STEP, 2 * STEP, len(DATA)),
+        BlobResumed(2, 2 * STEP),
         BlobMoved(2, 3 * STEP, 3 * STEP, len(DATA)),
         BlobDone(2, DIGEST, len(DATA), len(DATA)),
     ]
     progress.events.clear()
     with layout.fetch_rest(BLOB, prefix_of(STEP)) as stream:
         stream.read()
-    assert progress.events[1] == BlobMoved(3, STEP, STEP, len(DATA))
+    assert progress.events[1] == BlobResumed(3, STEP)
 
 
 def test_read_of_layout_reports_blob(tmp_path: Path) -> None:
@@ -299,9 +313,10 @@ def test_push_into_archive_reports_each_blob(tmp_path: Path) -> None:
     assert isinstance(Archive(file).tree(), Image)
 
 
-def test_skipped_blob_has_no_second_end() -> None:
-    """The block of the report ends after it."""
+def test_blob_has_no_event_after_its_end() -> None:
+    """The block of the report ends after it, and other threads may be late."""
     progress = Reported()
     with report_push(progress, InMemoryBlob(DATA, OCI_LAYER)) as report:
         report.skip()
+        report.watch(make_access()).on_retry("cut", 0.5)
     assert progress.events[1:] == [BlobSkipped(1)]

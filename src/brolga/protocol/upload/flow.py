@@ -238,7 +238,10 @@ class Upload:
         if start <= body.bytes_read or journal is None:
             return True
         yield from call(partial(catch_up, body, start, lambda: journal.differs))
-        return start <= body.bytes_read and journal.confirms(start)
+        is_same = start <= body.bytes_read and journal.confirms(start)
+        if is_same:
+            self.access.on_resume(start)
+        return is_same
 
     def _commit(self, state: Committing) -> Flow[None]:
         """Send the PUT once, since a second one may find no session, and check the response."""
