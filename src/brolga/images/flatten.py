@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from brolga.errors import CorruptBlob, LayerError
 from brolga.images.layer_notes import LayerWarning, check_not_encrypted, describe_layer
-from brolga.images.layer_streams import open_layers
+from brolga.images.layer_streams import MAX_LAYERS, open_layers
 from brolga.images.whiteouts import Merge
 from brolga.spec.blob import Blob, runs_user_code
 from brolga.stream.decompression import DEFAULT_LIMITS, Limits
@@ -50,26 +50,28 @@ def flatten_layers(
     return merged
 
 
-def merge_layers(
+def merge_layers(  # noqa: PLR0913 - the options of a merge
     layers: Sequence[Blob],
     limits: Limits = DEFAULT_LIMITS,
     *,
     strict: bool = False,
     on_warning: Callable[[str], object] | None = None,
     spool: SpoolChoice = False,
+    jobs: int = MAX_LAYERS,
 ) -> Iterator[bytes]:
     """Yield a tar of what `layers`, the lowest first, show together.
 
     An entry on which readers differ is reported to `on_warning` as one line of text, by default as
     a LayerWarning; with `strict` it is an error. A hard link to a file that a layer above replaces
-    or removes needs a `spool` on disk: a directory, or True for that of temporary files.
+    or removes needs a `spool` on disk: a directory, or True for that of temporary files. Up to
+    `jobs` layers are read at a time, and no more than MAX_LAYERS.
 
     Raises LayerError if the result is not decided, or a spool is needed; CorruptBlob for a layer
     that is not a valid tar; SpoolError, and what reading the layers raises.
     """
     check_not_encrypted(layers)
     numbers = range(len(layers), 0, -1)
-    opened = open_layers(layers[::-1], limits)
+    opened = open_layers(layers[::-1], limits, jobs)
     with closing(Merge(strict=strict, spool=spool)) as merge, closing(opened):
         for number, blocks in zip(numbers, opened, strict=True):
             try:

@@ -24,23 +24,26 @@ if TYPE_CHECKING:
 
     _Blocks: TypeAlias = "Generator[Block, None, object] | ReadAhead"
 
-_NEXT_LAYERS: Final = 2  # that are read meanwhile
+MAX_LAYERS: Final = 3  # that are read at a time
 # Bytes that wait at most, and one block more.
 _COMPRESSED: Final = 2 << 20  # of each layer
 _UNCOMPRESSED: Final = 2 << 20  # of the layer that is read
 
 
-def open_layers(layers: Sequence[Blob], limits: Limits) -> Generator[_Blocks, None, None]:
+def open_layers(
+    layers: Sequence[Blob], limits: Limits, jobs: int = MAX_LAYERS
+) -> Generator[_Blocks, None, None]:
     """Yield the blocks of each layer, which end when those of the next one are requested.
 
-    Reading them raises CorruptBlob as `decompress` does, and what reading the layer raises. A layer
-    of the user's code is read in the thread that reads its blocks.
+    Up to `jobs` layers are read at a time, and no more than MAX_LAYERS. A layer of the user's code
+    is read in the thread that reads its blocks. Reading them raises CorruptBlob as `decompress`
+    does, and what reading the layer raises.
     """
     started: deque[_Blocks] = deque()
-    rest = iter(layers)
+    rest, count = iter(layers), max(1, min(jobs, MAX_LAYERS))
     try:
         for _ in layers:
-            started.extend(map(_start, islice(rest, 1 + _NEXT_LAYERS - len(started))))
+            started.extend(map(_start, islice(rest, count - len(started))))
             compressed = started[0]
             # The innermost is closed first, as it wakes the one that waits for it.
             with closing(_decompressed(compressed, limits)) as blocks, closing(compressed):

@@ -59,7 +59,11 @@ def command(  # noqa: PLR0913 - the flags of the verb
             _file(layers[0])
             if _is_one_file(layers)
             else merge_layers(
-                layers, strict=strict, on_warning=partial(print_warning, ref), spool=spool
+                layers,
+                strict=strict,
+                on_warning=partial(print_warning, ref),
+                spool=spool,
+                jobs=jobs,
             )
         )
         write_blocks(blocks, target)
