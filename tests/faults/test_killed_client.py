@@ -322,7 +322,7 @@ def test_push_of_image_leaves_the_session_of_a_layer_if_another_fails(
     layers = [StreamLayer(path, compression="none", tar=False) for path in (source, refused)]
     faults = FaultPlan(Stall(at=12 * MIB), Answer(nth=2, status=403, at=1))
     brolga_registry.use(faults=faults)
-    with Client(uploads=UploadOptions(state=state)) as client, pytest.raises(Denied):
+    with Client(state=state) as client, pytest.raises(Denied):
         client.push(f"{repository}:v1", Image.empty().append(*layers))
     assert len(brolga_registry.uploads(NAME)) == 1
     assert len(list(state.iterdir())) == 1
@@ -331,11 +331,11 @@ def test_push_of_image_leaves_the_session_of_a_layer_if_another_fails(
 def test_client_with_state_goes_on_with_the_upload_of_another(
     brolga_registry: BrolgaRegistry, source: Path, state: Path
 ) -> None:
-    """`UploadOptions(state=...)` is what --state is."""
+    """`Client(state=...)` is what --state is."""
     arguments = push(brolga_registry, state, source)
     stop(brolga_registry, arguments, Stall(at=12 * MIB), kill="terminate")
     layer = StreamLayer(source, compression="none", tar=False)
-    with Client(uploads=UploadOptions(state=state)) as client:
+    with Client(state=state) as client:
         client.push_layer(brolga_registry.repository(NAME), layer)
     assert_pushed(brolga_registry)
     assert received(brolga_registry) <= MOST
@@ -350,7 +350,7 @@ def test_cancelled_push_of_an_asynchronous_client_goes_on_in_the_next_one(
 
     async def push_layer(*, cancel: bool) -> None:
         layer = StreamLayer(source, compression="none", tar=False)
-        async with AsyncClient(uploads=UploadOptions(state=state)) as client:
+        async with AsyncClient(state=state) as client:
             task = asyncio.create_task(client.push_layer(repository, layer))
             if cancel:
                 await asyncio.to_thread(wait_until, lambda: not brolga_registry.pending)

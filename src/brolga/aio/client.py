@@ -16,6 +16,7 @@ from brolga.transport.aio import AsyncTransport, ThreadTransport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
+    from os import PathLike
 
     from brolga.auth import Keychain
     from brolga.images import SeekableBlob, Tree
@@ -143,6 +144,7 @@ class AsyncClient(_Facade[Client]):
         transport: TransportOptions | None = None,
         uploads: UploadOptions | None = None,
         reads: ReadOptions | None = None,
+        state: str | PathLike[str] | None = None,
         retry: Retry | None = None,
         on_warning: Callable[[str, str], None] = lambda _host, _text: None,
         progress: Callable[[ProgressEvent], object] | None = None,
@@ -162,6 +164,7 @@ class AsyncClient(_Facade[Client]):
             transport=transport,
             uploads=uploads,
             reads=reads,
+            state=state,
             retry=retry,
             on_warning=report,
             progress=progress and (lambda event: calls.loop.call_soon_threadsafe(progress, event)),

@@ -11,11 +11,12 @@ from brolga.client.reading import Reader
 from brolga.client.registries import Registries, TransportOptions, UploadOptions
 from brolga.spec.mediatypes import UNKNOWN_ARTIFACT
 from brolga.spec.reference import Reference, Repository
-from brolga.spec.value import as_dict
+from brolga.spec.value import as_dict, replace
 from brolga.stores import location
 from brolga.transport import Transport
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
     from typing import Self
 
@@ -48,10 +49,11 @@ class Client(Reader):
     place is a registry's reference, or is on this machine: see `stores.location`.
 
     `credentials` is a keychain, which is asked for each repository, or credentials for every
-    registry; None is anonymous. `retry` bounds how often, and how soon, a request is repeated.
-    `on_warning` is called once with the host and text of each warning of a registry. `progress` is
-    called with each `ProgressEvent`, from several threads at once. `make_transport` returns what
-    performs the requests, with the options of `Transport`.
+    registry; None is anonymous. `state` is a directory for journals of uploads, as in
+    `UploadOptions`. `retry` bounds how often, and how soon, a request is repeated. `on_warning` is
+    called once with the host and text of each warning of a registry. `progress` is called with each
+    `ProgressEvent`, from several threads at once. `make_transport` returns what performs the
+    requests, with the options of `Transport`.
     """
 
     def __init__(  # noqa: PLR0913 - each is an independent option
@@ -61,13 +63,15 @@ class Client(Reader):
         transport: TransportOptions | None = None,
         uploads: UploadOptions | None = None,
         reads: ReadOptions | None = None,
+        state: str | os.PathLike[str] | None = None,
         retry: Retry | None = None,
         on_warning: Callable[[str, str], None] = lambda _host, _text: None,
         progress: Callable[[ProgressEvent], object] | None = None,
         make_transport: Callable[..., Transport] = Transport,
     ) -> None:
         options = transport or TransportOptions()
-        self._uploads = uploads = uploads or UploadOptions()
+        uploads = uploads or UploadOptions()
+        self._uploads = uploads = uploads if state is None else replace(uploads, state=state)
         retry = retry or protocol.Retry(jitter=jitter)
         self.progress = stores.ProgressReporter(progress) if progress else None
         transport_options = {**as_dict(options), "keepalive": 4 * uploads.jobs}
