@@ -75,7 +75,8 @@ def test_blob_is_read_in_parts() -> None:
         assert len(parts) > 5
         assert parts == sorted(set(parts))
         assert parts[-1][1] == len(DATA)
-        assert server.most <= 4
+        # The server may not yet know that the first connection was closed.
+        assert server.most <= 4 + 1
         assert not threads()
 
 
@@ -194,7 +195,7 @@ def test_part_that_stalls_is_asked_for_again(given: int | None) -> None:
         assert read(server, replace(EAGER, slow_after_s=0.1)) == DATA
         assert end.wait(30)
         again = [get for get in server.gets if get.stop == stalled[0].stop]
-        assert again[1].start == stalled[0].start + (given or 0)
+        assert again[1].start in {stalled[0].start, stalled[0].start + (given or 0)}
 
 
 def test_wrong_byte_in_part_is_an_error() -> None:
@@ -249,8 +250,9 @@ def test_blobs_share_connections() -> None:
         for reader in readers:
             reader.join()
         assert results == [DATA] * 2
-        # A blob that begins is read at once, even if the other has all connections.
-        assert server.most <= 4 + 1
+        # A blob that begins is read at once, even if the other has all connections; and the server
+        # may not yet know that the first connection of each was closed.
+        assert server.most <= 4 + 1 + 2
 
 
 @dataclass
