@@ -36,7 +36,7 @@ def write_content(descriptor: int, entry: Entry, count_hole: Callable[[int], Non
     """
     if entry.is_file:
         for piece in entry.data:
-            _write(descriptor, piece)
+            write_all(descriptor, piece)
         return
     data = BlockStream(cast("Generator[Block, None, None]", entry.data))
     sparse, stored = _read_sparse(entry, data)
@@ -45,11 +45,12 @@ def write_content(descriptor: int, entry: Entry, count_hole: Callable[[int], Non
     for offset, size in sparse.parts:
         os.lseek(descriptor, offset, os.SEEK_SET)
         for start in range(0, size, _PIECE_SIZE):
-            _write(descriptor, data.read(min(_PIECE_SIZE, size - start)))
+            write_all(descriptor, data.read(min(_PIECE_SIZE, size - start)))
     os.ftruncate(descriptor, sparse.size)
 
 
-def _write(descriptor: int, block: Block) -> None:
+def write_all(descriptor: int, block: Block) -> None:
+    """Write a block, however many calls that takes."""
     written = os.write(descriptor, block)
     while written < len(block):
         block = memoryview(block)[written:]

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from brolga.errors import ExtractionError
+from brolga.extract.content import write_all
 from brolga.extract.limits import Usage
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class State:
 
     def append(self, line: dict[str, Any]) -> None:
         """Write a line."""
-        os.write(self._descriptor, _encode(line))
+        write_all(self._descriptor, _encode(line))
 
 
 @contextmanager
@@ -116,7 +117,7 @@ def finish(tree: Tree) -> None:
 def _open(tree: Tree) -> int:
     """Open the file, or create it in an empty directory."""
     try:
-        return os.open(NAME, _FLAGS, dir_fd=tree.root)
+        descriptor = os.open(NAME, _FLAGS, dir_fd=tree.root)
     except FileNotFoundError:
         with os.scandir(tree.root) as entries:
             if any(entries):
@@ -125,6 +126,10 @@ def _open(tree: Tree) -> int:
                     hint="choose an empty or a new directory",
                 ) from None
         return os.open(NAME, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=tree.root)
+    if os.fstat(descriptor).st_uid != os.geteuid():
+        os.close(descriptor)  # with --map-owner, the directory is the other user's
+        raise ExtractionError("the record of the extraction belongs to another user")
+    return descriptor
 
 
 def _lock(descriptor: int) -> None:

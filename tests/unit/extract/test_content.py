@@ -130,6 +130,5 @@ def test_map_has_maximum_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     monkeypatch.setattr("os.write", lambda descriptor, data: write(descriptor, data[:100]))
-    monkeypatch.setattr("brolga.extract.state.State.append", lambda _self, _line: None)
     extract(tmp_path, tar(entry("a", DATA)))
     assert (tmp_path / "a").read_bytes() == DATA

@@ -168,6 +168,15 @@ def test_record_with_another_name_is_not_written(tmp_path: Path) -> None:
     assert outside.read_bytes() == b"data"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="chown(2) needs root")
+def test_record_of_another_user_is_refused(tmp_path: Path) -> None:
+    """With `map_owner`, the directory is the other user's, who can put a record there."""
+    (tmp_path / RECORD).touch()
+    os.chown(tmp_path / RECORD, 1000, 1000)
+    with pytest.raises(ExtractionError, match="belongs to another user"):
+        extract(tmp_path, BELOW, clean=True)
+
+
 def test_second_process_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Cut):
         extract_layers([cut(BELOW, 512)], tmp_path)
