@@ -169,6 +169,7 @@ VERBS: Final = {
     "digest": "REG/a:x",
     "explain": "REG/a",
     "export": "REG/a:image OUT",
+    "extract": "REG/a:image OUT",
     "flatten": "REG/a:image",
     "index append": "REG/a:x -m REG/a:image -t REG/a:new",
     "index filter": "REG/a:x --platform linux/amd64",
