@@ -72,9 +72,10 @@ def main() -> None:
         if any(row.task == "extract" for row in chosen):
             pull_rows.prepare(setup)
         usages, failures = _measure(chosen, options.runs, clean_environment(work))
-    print("\n".join(_table(chosen, usages, failures, options, before)))
     if options.json:
         options.json.write_text(json.dumps(_samples(usages), indent=1) + "\n")
+    for line in _table(chosen, usages, failures, options, before):
+        print(line)
 
 
 def _options() -> argparse.Namespace:

@@ -32,7 +32,7 @@ def targets(usages: Usages) -> Iterator[str]:
     for (link, task), tools in walls.items():
         if "brolga" in tools:
             # A pull moves the bytes of `blob`, and its limits are those.
-            limits = walls["plain" if task == "pull, 4 layers" else link, "blob"]
+            limits = walls.get((link, "blob"), {})
             yield from _of_limits(f"{link}: {task}", tools["brolga"], limits, task)
             yield from _of_peers(f"{link}: {task}", tools)
     peaks = [
