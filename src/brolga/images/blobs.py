@@ -165,7 +165,7 @@ def uncompressed(
 
 def _decompress(
     blob: Blob, limits: Limits, compression: str | None
-) -> Generator[bytes, None, None]:
+) -> Generator[Block, None, None]:
     from brolga.stream.decompression import decompress
 
     with blob.open() as stream:

@@ -14,7 +14,7 @@ from brolga.errors import CorruptBlob, LayerError
 from brolga.images.layer_notes import LayerWarning, check_not_encrypted, describe_layer
 from brolga.images.layer_streams import MAX_LAYERS, open_layers
 from brolga.images.whiteouts import Merge
-from brolga.spec.blob import Blob, runs_user_code
+from brolga.spec.blob import Blob, Block, runs_user_code
 from brolga.stream.decompression import DEFAULT_LIMITS, Limits
 from brolga.stream.layer import StreamLayer
 from brolga.tar.entries import read_entries
@@ -58,7 +58,7 @@ def merge_layers(  # noqa: PLR0913 - the options of a merge
     on_warning: Callable[[str], object] | None = None,
     spool: SpoolChoice = False,
     jobs: int = MAX_LAYERS,
-) -> Iterator[bytes]:
+) -> Iterator[Block]:
     """Yield a tar of what `layers`, the lowest first, show together.
 
     An entry on which readers differ is reported to `on_warning` as one line of text, by default as

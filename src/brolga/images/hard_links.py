@@ -18,6 +18,7 @@ from brolga.tar.writer import encode_data, encode_header
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from brolga.spec.blob import Block
     from brolga.stream.spool import SpoolChoice
     from brolga.tar.entries import Entry
 
@@ -103,7 +104,7 @@ class HardLinks:
         else:
             self._hidden.add(entry, path)
 
-    def end_layer(self, files: set[bytes], number: int) -> Iterator[bytes]:
+    def end_layer(self, files: set[bytes], number: int) -> Iterator[Block]:
         """Yield the content of hidden `files` of the layer that links need, under their names."""
         links, names = self._layers[-1], dict[int, bytes]()
         for path, link in links.items():
@@ -122,7 +123,7 @@ class HardLinks:
 
     def _resolve(
         self, links: _Links, path: bytes, need: _Need, number: int, names: dict[int, bytes]
-    ) -> Iterator[bytes]:
+    ) -> Iterator[Block]:
         """Yield a file that a link needs, or make it a link to what shows that file.
 
         `names` has the first name of each hidden file of the layer.
@@ -142,7 +143,7 @@ class HardLinks:
             yield encode_header(entry, path, entry.link)
             yield from encode_data(entry)
 
-    def write(self) -> Iterator[bytes]:
+    def write(self) -> Iterator[Block]:
         """Yield the links, those of the lowest layer first: one may be another's target."""
         for links in reversed(self._layers):
             for path, link in links.items():

@@ -23,6 +23,7 @@ from brolga.tar.reader import printable_name as printable
 from brolga.tar.writer import encode_data, encode_header
 
 if TYPE_CHECKING:
+    from brolga.spec.blob import Block
     from brolga.stream.spool import SpoolChoice
 
 _MAX_MEMORY: Final = 1 << 30  # bytes of names, and of Python's objects for them
@@ -97,7 +98,7 @@ class Merge:
         self._warned = 0
         self.warnings: list[str] = []
 
-    def add(self, entries: Iterable[Entry], number: int) -> Iterator[bytes]:
+    def add(self, entries: Iterable[Entry], number: int) -> Iterator[Block]:
         """Yield what the next lower layer adds to the tar; the lowest layer is number 1."""
         layer = _Layer()
         self._links.begin_layer()
@@ -108,7 +109,7 @@ class Merge:
         yield from self._links.end_layer(layer.files, number)
         self._above.add(layer, number)
 
-    def hard_links(self) -> Iterator[bytes]:
+    def hard_links(self) -> Iterator[Block]:
         """Yield the hard links, after all layers. Raises LayerError if one has no target."""
         return self._links.write()
 
@@ -148,7 +149,7 @@ class Merge:
             layer.whiteout_parents.add(name)
             layer.imply(name, path)
 
-    def _add_entry(self, layer: _Layer, entry: Entry, path: bytes, number: int) -> Iterator[bytes]:
+    def _add_entry(self, layer: _Layer, entry: Entry, path: bytes, number: int) -> Iterator[Block]:
         """Yield an entry, unless it is hidden or a hard link, which comes at the end."""
         self._links.check_order(path)
         if entry.is_directory:
@@ -171,7 +172,7 @@ class Merge:
         yield encode_header(entry, path, entry.link)
         yield from encode_data(entry)
 
-    def _check_implied(self, layer: _Layer, entry: Entry, path: bytes) -> Iterator[bytes]:
+    def _check_implied(self, layer: _Layer, entry: Entry, path: bytes) -> Iterator[Block]:
         """Warn if a layer above implies a directory where this one has a file; yield one."""
         number, user = self._above.implied.get(path, (0, b""))
         if not number or self._above.is_decided_below(path, number):

@@ -50,7 +50,7 @@ DEFAULT_LIMITS: Final = Limits()
 
 def decompress(
     blocks: Iterable[Block], limits: Limits = DEFAULT_LIMITS, compression: str | None = None
-) -> Generator[bytes, None, None]:
+) -> Generator[Block, None, None]:
     """Yield the uncompressed bytes of a stream, in blocks of at most 1 MiB except for `none`.
 
     `compression` None is detected from the first bytes. Raises CorruptBlob for a stream that is
@@ -67,14 +67,15 @@ def decompress(
     if compression not in {None, "none", name}:
         raise CorruptBlob(f"the bytes are not {compression}, though their media type says so")
     name = compression or name
-    out: Iterator[bytes]
+    out: Iterator[Block]
     if name == "none":
-        out = map(bytes, counter.count_input(rest))
+        out = counter.count_input(rest)
     else:
         out = _decompress_members(_FORMATS[name](), counter, rest)
-    for block in filter(None, out):
+    for block in out:
         counter.count_output(len(block))
-        yield block
+        if block:
+            yield block
 
 
 class _LimitCheck:

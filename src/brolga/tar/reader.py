@@ -66,8 +66,9 @@ DIRECTORY: Final = b"5"
 _OLD_FILE: Final = b"\0"  # of Unix V7
 _CONTIGUOUS: Final = b"7"
 _SPARSE: Final = b"S"
+DEVICES: Final = frozenset({b"3", b"4"})  # character and block devices
 # Links, devices, directories, FIFOs: no data follows them, whatever their size.
-_WITHOUT_DATA: Final = frozenset({HARD_LINK, SYMLINK, b"3", b"4", DIRECTORY, b"6"})
+_WITHOUT_DATA: Final = DEVICES | {HARD_LINK, SYMLINK, DIRECTORY, b"6"}
 KNOWN_KINDS: Final = _WITHOUT_DATA | {FILE}
 _PAX: Final = frozenset({b"x", b"X"})
 _GLOBAL: Final = b"g"
