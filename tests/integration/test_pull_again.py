@@ -54,8 +54,14 @@ def to_file(address: str, directory: Path) -> tuple[str, ...]:
     return "blob", f"{address}/app@{digest_of(DATA)}", "-o", f"{directory}/file"
 
 
+def to_stream(address: str, directory: Path) -> tuple[str, ...]:
+    return "layer", "pull", f"{address}/app:v1", "-o", f"{directory}/file"
+
+
 Form: TypeAlias = "Callable[[str, Path], tuple[str, ...]]"
-each_form = pytest.mark.parametrize("form", [to_layout, to_file], ids=["layout", "file"])
+each_form = pytest.mark.parametrize(
+    "form", [to_layout, to_file, to_stream], ids=["layout", "file", "stream"]
+)
 
 
 def partial_size(directory: Path) -> int:

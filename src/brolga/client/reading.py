@@ -126,8 +126,13 @@ class Reader:
         descriptor = descriptor or store.resolve_blob(location.blob_digest(place))
         return stored_blob(store, descriptor).open_seekable(verify=verify, options=options)
 
-    def pull_blob(self, place: ImageRef | str, path: str | os.PathLike[str]) -> None:
-        """Write the blob of a digest to a file, which appears when it is complete and verified.
+    def pull_blob(
+        self,
+        place: ImageRef | Repository | str,
+        path: str | os.PathLike[str],
+        descriptor: Descriptor | None = None,
+    ) -> None:
+        """Write a blob, named as in `blob`, to a file, which appears when it is verified.
 
         If this fails or is killed, the same call goes on with the bytes that are there by then, in
         a partial file beside it.
@@ -135,8 +140,8 @@ class Reader:
         from brolga.stores.fetching import fetch_file
 
         place = location.parse_image_ref(place)
-        store, digest = self._stores.open(place, "blob"), location.blob_digest(place)
-        fetch_file(path, store, digest, partial(self._stores.on_warning, str(path)))
+        store, blob = self._stores.open(place, "blob"), descriptor or location.blob_digest(place)
+        fetch_file(path, store, blob, partial(self._stores.on_warning, str(path)))
 
     def pull_stream(
         self, place: ImageRef | str, *, raw: bool = False, limits: Limits | None = None

@@ -34,7 +34,12 @@ def artifact_of(
 
 def open_stream(place: ImageRef, tree: Tree, limits: Limits | None, *, raw: bool) -> BlockStream:
     """Open the only layer of `tree`, decompressed unless `raw`. Raises InvalidManifest."""
-    limits = limits or Limits(size=None)
+    layer, compression = only_layer(place, tree)
+    return uncompressed(layer, limits or Limits(size=None), "none" if raw else compression)
+
+
+def only_layer(place: ImageRef, tree: Tree) -> tuple[Blob, str]:
+    """Return the only layer of `tree`, and its compression. Raises InvalidManifest."""
     if not isinstance(tree, Image):
         raise InvalidManifest(
             f"{place} is an index, and a stream is one blob",
@@ -46,5 +51,4 @@ def open_stream(place: ImageRef, tree: Tree, limits: Limits | None, *, raw: bool
             f"{place} has {len(layers)} layers, and a stream is one blob",
             hint="use brolga export for the files of an image, brolga blob for one blob",
         )
-    compression = "none" if raw else compression_of_media_type(tree.manifest.layers[0].media_type)
-    return uncompressed(layers[0], limits, compression)
+    return layers[0], compression_of_media_type(tree.manifest.layers[0].media_type)

@@ -7,7 +7,6 @@ file system without such files gets a temporary name beside the path, which a ki
 from __future__ import annotations
 
 import os
-import secrets
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
@@ -53,6 +52,8 @@ def atomic_file(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
     If `mode` is None, a file that was there keeps its permissions. A link stays, and its target is
     replaced. The file has no buffer, so that closing it writes nothing. Raises OSError.
     """
+    import secrets
+
     path = Path(os.path.realpath(path))
     is_new = not path.exists()
     if mode is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
@@ -65,9 +66,10 @@ class PartialFile:
         self.size += len(block)
 
     def set_mode(self, mode: int) -> None:
-        """Set the permissions."""
+        """Set the permissions, unless they are so: some file systems have none to set."""
         with self._errors():
-            os.fchmod(self._descriptor, mode)
+            if stat.S_IMODE(os.fstat(self._descriptor).st_mode) != mode:
+                os.fchmod(self._descriptor, mode)
 
     def truncate(self) -> None:
         """Drop all bytes."""

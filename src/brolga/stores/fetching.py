@@ -16,7 +16,6 @@ from brolga.errors import CorruptBlob, DigestMismatch
 from brolga.spec.blob import Prefix
 from brolga.spec.digest import Digest, hasher
 from brolga.stores.store import Resumes
-from brolga.stream.read_ahead import read_ahead
 from brolga.stream.worker import current_stop, sleep
 
 if TYPE_CHECKING:
@@ -136,10 +135,14 @@ def _hash(file: PartialFile, digest: Digest, size: int | None) -> Prefix | None:
 
 def _append(file: PartialFile, digest: Digest, size: int | None, opener: Opener) -> None:
     """Write a blob's bytes while another thread receives and verifies the next ones."""
-    blocks = partial(_blocks, opener)
-    is_small = size is not None and size <= _SMALL
-    with closing(blocks() if is_small else read_ahead(blocks, limit=_AHEAD)) as ahead:
-        for block in ahead:
+    if size is not None and size <= _SMALL:
+        blocks = _blocks(opener)
+    else:
+        from brolga.stream.read_ahead import read_ahead
+
+        blocks = read_ahead(partial(_blocks, opener), limit=_AHEAD)
+    with closing(blocks):
+        for block in blocks:
             file.write(block)
     if size not in {None, file.size}:
         raise CorruptBlob(f"blob {digest} has {file.size} bytes, but its descriptor says {size}")

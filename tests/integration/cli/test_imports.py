@@ -50,6 +50,13 @@ EXTRACT = (
     "spec.blob spec.config stores.blob_reader stores.progress stores.read_budget stores.store "
     "stream.compression stream.decompression stream.read_ahead tar tar.entries tar.reader"
 )
+LAYOUT = (
+    "disk disk.directory disk.files disk.layout disk.partial images.blobs images.image "
+    "images.index protocol.blobs spec.blob spec.config stores.blob_reader stores.fetching "
+    "stores.layout stores.layout.files stores.layout.gc stores.layout.index stores.layout.layout "
+    "stores.layout.reading stores.layout.writing stores.progress stores.push stores.read_budget "
+    "stores.store"
+)
 # What takes long to load, and few verbs need.
 HEAVY = (
     "anyio argparse asyncio backports bz2 concurrent csv ctypes decimal email hashlib "
@@ -82,6 +89,11 @@ VERBS = {
         f"{COMMAND} {REGISTRY} {MANIFEST} {EXTRACT} cli.commands.extract",
         # openat2(2), the record of the extraction, and what decompresses.
         f"{NETWORK} ctypes hashlib isal json pathlib queue zlib zlib_ng",
+    ),
+    "pull": (
+        ["pull", "{}/app:v1", "{directory}/layout/"],
+        f"{COMMAND} {REGISTRY} {MANIFEST} {LAYOUT} cli.commands.pull",
+        f"{NETWORK} ctypes hashlib json pathlib queue",
     ),
     "layer push": (
         ["layer", "push", "{}/empty"],

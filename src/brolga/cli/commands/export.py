@@ -7,7 +7,7 @@ import click
 
 from brolga.cli import options
 from brolga.cli.click_ext import verb
-from brolga.cli.client_factory import open_client, tune_malloc
+from brolga.cli.client_factory import open_client
 from brolga.cli.local_paths import check_output
 from brolga.cli.output import print_warning, write_blocks
 from brolga.images.flatten import merge_layers
@@ -50,7 +50,6 @@ def command(  # noqa: PLR0913 - the flags of the verb
     If REF is an artifact of one file, the file is written as it is.
     """
     check_output(target, "tar")
-    tune_malloc()
     with open_client(connection, jobs=jobs, progress=progress) as client:
         layers = client.image(ref, platform).layers
         if client.progress:

@@ -18,7 +18,7 @@ from brolga.cli.source import command_layer, layer_fields, stream_layer
 from brolga.errors import CorruptBlob, InvalidReference
 from brolga.spec.mediatypes import UNKNOWN_ARTIFACT, compression_of_media_type
 from brolga.spec.reference import Repository
-from brolga.stores.location import ImageRef, LocalRef, parse_image_ref
+from brolga.stores.location import ImageRef, LocalRef, home_of, is_archive, parse_image_ref
 from brolga.stream.layer import StreamLayer
 
 _FILE_SUFFIXES: Final = {"gzip": ".gz", "zstd": ".zst", "none": ""}
@@ -169,17 +169,25 @@ def pull(  # noqa: PLR0913 - the flags of the verb
     REF is an artifact or an image of one layer. Its media type says how the bytes are compressed.
     They are verified as they pass. FILE appears only when the stream is complete and verified. On
     stdout, if the bytes are wrong, the exit code is 6, and the output must not be used.
+
+    If the bytes are written as they are stored, with --raw or because they are not compressed, and
+    brolga is stopped or killed, the same command goes on with what is in FILE's partial file.
     """
+    from brolga.client.streams import only_layer, open_stream
     from brolga.stream.decompression import Limits
 
     source = parse_image_ref(ref)
     check_output(output, "stream")
     limits = Limits(max_size, Limits.ratio if max_size is None else None)
-    with (
-        open_client(connection, jobs=jobs, progress=progress) as client,
-        client.pull_stream(source, raw=raw, limits=limits) as stream,
-    ):
-        write_blocks(stream, output)
+    with open_client(connection, jobs=jobs, progress=progress) as client:
+        tree = client.get(source, compress_layers=False)
+        layer, compression = only_layer(source, tree)
+        is_as_stored = (raw or compression == "none") and max_size is None
+        if is_as_stored and output != "-" and not is_archive(source):
+            client.pull_blob(home_of(source), output, layer.descriptor)
+            return
+        with open_stream(source, tree, limits, raw=raw) as stream:
+            write_blocks(stream, output)
 
 
 def _target(text: str) -> Repository | ImageRef:
