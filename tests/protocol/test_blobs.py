@@ -487,6 +487,12 @@ def test_read_range_yields_part(blocks: tuple[bytes, ...]) -> None:
     assert read_part((ranged(2, 6), part(2, *blocks))) == b"2345"
 
 
+def test_read_range_receives_nothing_after_its_last_byte() -> None:
+    """A body may have no end, and then what waits for that would wait for ever."""
+    late = AssertionError("it waits for the end")
+    assert read_part((ranged(2, 6), part(2, b"23", b"45", late))) == b"2345"
+
+
 def test_read_range_asks_for_first_bytes() -> None:
     """A part from byte 0 on has a Range as well."""
     assert read_part((ranged(0, 4), part(0, b"0123")), start=0, stop=4) == b"0123"

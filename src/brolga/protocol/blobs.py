@@ -163,12 +163,12 @@ def read_range(access: Access, digest: Digest, start: int, stop: int, url: str =
             else:
                 response = yield from access.send(request)
             yield _read_head(request, response, None, is_part=True)
-            while (block := (yield from _next_block(response, 0))) is not None:
+            # More may follow, without an end: it is not received.
+            while offset < stop and (block := (yield from _next_block(response, 0))) is not None:
                 block = block[: stop - offset]
                 offset += len(block)
                 may_renew = True
-                if block:
-                    yield block
+                yield block
             _check_end(request, offset, stop, TransportError, reason="cut")
         except (RegistryError, ProtocolViolation):
             if not url and not (may_renew and response is not None and response.redirected_to):

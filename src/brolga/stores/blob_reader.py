@@ -118,6 +118,7 @@ class _Reading:
         self._position = start
         self._note_size = note_size
         self._url = ""  # where the registry redirects to
+        self._parts: Parts | None = None
 
     def blocks(self) -> Generator[Block, None, None]:
         """Yield the bytes, not verified."""
@@ -126,51 +127,45 @@ class _Reading:
         connections = Share(self._budget.connections)
         try:
             connections.require()
-            parts = yield from self._read_by_one_request(connections)
-            if parts is None:
+            yield from self._read_by_one_request(connections)
+            if self._parts is None:
                 return
-            with closing(parts):
-                try:
-                    yield from self._count(parts.blocks())
-                except BrolgaError:
-                    pass  # one request goes on
-                else:
-                    return
+            try:
+                yield from self._count(self._parts.blocks())
+            except BrolgaError:
+                self._close_parts()
+            else:
+                return
             yield from self._count(self._request())
         finally:
-            connections.close()
+            try:
+                self._close(connections)
+            finally:
+                self._close(connections)  # again, since an interrupt may have ended the first call
 
     def _count(self, blocks: Iterator[Block]) -> Generator[Block, None, None]:
         for block in blocks:
             self._position += len(block)
             yield block
 
-    def _read_by_one_request(self, connections: Share) -> Generator[Block, None, Parts | None]:
-        """Yield bytes, up to the end, or up to the first of the parts that are returned."""
-        parts, wait, attempt = None, _Wait(), 0
-        blocks = self._request(wait)
-        try:
+    def _read_by_one_request(self, connections: Share) -> Generator[Block, None, None]:
+        """Yield bytes, up to the end, or up to the first part of those that have begun."""
+        wait, attempt = _Wait(), 0
+        with closing(self._request(wait)) as blocks:
             while block := wait.measure(blocks):
-                if parts is not None and self._position + len(block) >= parts.start:
-                    if parts.wait_begun():
-                        block = block[: parts.start - self._position]
+                if self._parts is not None and self._position + len(block) >= self._parts.start:
+                    if self._parts.wait_begun():
+                        block = block[: self._parts.start - self._position]
                         self._position += len(block)
                         if block:
                             yield block
-                        result, parts = parts, None
-                        return result
-                    parts.close()
-                    parts = None
+                        return
+                    self._close_parts()
                 self._position += len(block)
                 yield block
-                if parts is None and attempt < _ATTEMPTS and self._is_slow(wait):
-                    parts = self._split(wait, 1 << attempt, connections)
-                    attempt += parts is not None
-            return None
-        finally:
-            blocks.close()
-            if parts is not None:
-                parts.close()
+                if self._parts is None and attempt < _ATTEMPTS and self._is_slow(wait):
+                    attempt += self._split(wait, 1 << attempt, connections)
+        self._close_parts()
 
     def _request(self, wait: _Wait | None = None) -> Generator[Block, None, None]:
         """Yield the rest of the blob, read by one request."""
@@ -195,8 +190,8 @@ class _Reading:
         is_long = wait.is_longer(options.patience_s, options.wait_share)
         return is_long and wait.rate < options.fast_rate
 
-    def _split(self, wait: _Wait, distance: int, connections: Share) -> Parts | None:
-        """Return the parts of the rest, if that is large enough and a connection is free.
+    def _split(self, wait: _Wait, distance: int, connections: Share) -> bool:
+        """Begin the parts of the rest, if that is large enough and a connection is free.
 
         They begin where this request will be when their first responses have come.
         """
@@ -204,15 +199,30 @@ class _Reading:
         part_size, seconds = options.part_size, options.responses_ahead * wait.response_s
         start = self._position + distance * (part_size + int(wait.rate * seconds))
         if size is None or size - start < _LEAST_PARTS * part_size:
-            return None
+            return False
         if not connections.take():
-            return None
+            return False
         from brolga.stores.parts import Parts
 
+        # It is known here before it takes anything: an interrupt cannot lose it.
+        self._parts = Parts(self._fetch, start, size, self._budget, connections)
         try:
-            return Parts(self._fetch, start, size, self._budget, connections)
+            self._parts.begin()
         except RuntimeError:  # no thread is available
-            return None
+            self._close_parts()
+            return False
+        return True
+
+    def _close(self, connections: Share) -> None:
+        try:
+            self._close_parts()
+        finally:
+            connections.close()
+
+    def _close_parts(self) -> None:
+        if self._parts is not None:
+            self._parts.close()
+            self._parts = None
 
     def _fetch(self, start: int, stop: int) -> Iterator[BlobHead | Block]:
         """Return what one request for a part yields."""

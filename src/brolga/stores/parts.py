@@ -70,7 +70,7 @@ class Part:
 
 
 class Parts:
-    """A blob of `size` bytes from offset `start` on, read in parts. Close it at the end.
+    """A blob of `size` bytes from offset `start` on, read in parts. Begin it; close it at the end.
 
     `connections` is what the blob's reader has; more are taken while there are any.
     """
@@ -90,6 +90,9 @@ class Parts:
         self._workers: list[Worker] = []
         self._running = 0  # workers that will take another part
         self._usual = 0.0, 0.0  # seconds of a part: up to the head, and then to the end
+
+    def begin(self) -> None:
+        """Ask for the first parts. Raises RuntimeError if no thread is available."""
         self._fill(self._connections.count - 1)
 
     @property

@@ -80,11 +80,7 @@ class Share:
 
     def take(self) -> bool:
         """Take one more; return False if none is free."""
-        try:
-            self.taken.extend(map(list.pop, (self._tokens.free,)))
-        except IndexError:
-            return False
-        return True
+        return _move(self._tokens.free, self.taken)
 
     def require(self) -> None:
         """Take one more, or get the next one that another share gives."""
@@ -98,9 +94,9 @@ class Share:
         try:
             other = self._tokens.owed.pop(0)
         except IndexError:
-            self._tokens.free.append(self.taken.pop())
+            _move(self.taken, self._tokens.free)
             return
-        other.taken.append(self.taken.pop())
+        _move(self.taken, other.taken)
         if other.is_closed:  # by another thread meanwhile
             other.close()
 
@@ -118,3 +114,12 @@ class Share:
             self._tokens.owed.remove(self)
         while self.taken:
             self.give()
+
+
+def _move(source: list[None], target: list[None]) -> bool:
+    """Move a token by one call of C; return False if there is none."""
+    try:
+        target.extend(map(list.pop, (source,)))
+    except IndexError:
+        return False
+    return True

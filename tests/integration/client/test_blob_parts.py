@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,10 @@ from brolga.spec.descriptor import Descriptor
 from brolga.spec.digest import hasher
 from brolga.spec.reference import Repository
 from brolga.spec.value import replace
+from brolga.stores.parts import Parts
+from brolga.stores.read_budget import Share
+from brolga.stores.registry import RegistryStore
+from brolga.stream.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -209,6 +215,62 @@ def test_wrong_byte_in_part_is_an_error() -> None:
 
     with serve_blob(respond=respond) as server, pytest.raises(DigestMismatch):
         read(server)
+
+
+def test_body_without_an_end_is_not_waited_for() -> None:
+    """A part has its last byte, and the chunk that ends its body never comes."""
+
+    def respond(server: BlobServer, peer: Peer, get: Get) -> bool:
+        if not get.is_ranged:
+            return hold_first_part(server, peer, get)
+        body = server.data[get.start : get.stop]
+        part = f"Content-Range: bytes {get.start}-{get.stop - 1}/{len(DATA)}\r\n"
+        head = f"HTTP/1.1 206 OK\r\n{part}Transfer-Encoding: chunked\r\n\r\n{len(body):x}\r\n"
+        peer.send(head.encode() + body + b"\r\n")
+        server.ended += 1  # for the request of the whole blob
+        peer.drain()
+        return False
+
+    with serve_blob(respond=respond) as server:
+        assert read(server) == DATA
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "call", "error"),
+    [
+        (Worker, "start", 0, RuntimeError("can't start new thread")),
+        (Worker, "start", 0, KeyboardInterrupt()),
+        (Parts, "wait_begun", 0, KeyboardInterrupt()),
+        (Parts, "close", 0, KeyboardInterrupt()),
+        (Share, "close", 0, KeyboardInterrupt()),
+    ],
+    ids=["no-thread", "first-thread", "wait-begun", "close-of-parts", "close-of-share"],
+)
+def test_connections_and_memory_return_after_failure(
+    monkeypatch: pytest.MonkeyPatch, cls: type, name: str, call: int, error: BaseException
+) -> None:
+    """An interrupt may come at any time, and there may be no more threads."""
+    function, calls = getattr(cls, name), itertools.count()
+
+    def fail_once(self: object) -> object:
+        if next(calls) == call:
+            raise error
+        return function(self)
+
+    with serve_blob() as server, make_client() as client:
+        store = client.registries.open(Repository.parse(f"{server.address}/app"))
+        assert isinstance(store, RegistryStore)
+        budget = store.read_budget()
+        monkeypatch.setattr(cls, name, fail_once)
+        with (
+            nullcontext() if isinstance(error, Exception) else pytest.raises(KeyboardInterrupt),
+            client.blob(server.name) as stream,
+        ):
+            stream.read()
+        assert next(calls) > call
+        assert len(budget.connections.free) == 4
+        assert len(budget.parts.free) == 12
+        assert not threads()
 
 
 def test_close_ends_connections_and_threads() -> None:

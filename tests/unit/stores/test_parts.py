@@ -38,7 +38,9 @@ def make_parts(
     connections = Share(budget.connections)
     connections.require()
     assert connections.take()
-    return Parts(fetch, start, len(DATA), budget, connections)
+    parts = Parts(fetch, start, len(DATA), budget, connections)
+    parts.begin()
+    return parts
 
 
 def read(parts: Parts) -> bytes:
