@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Fetch = Callable[[int, int], Iterator[BlobHead | Block]]
 
 _THREAD: Final = "brolga-part"
+_SPARE: Final = 2  # parts beyond those that are received: a kill of the process loses them
 
 
 class Part:
@@ -133,13 +134,18 @@ class Parts:
 
     def _fill(self, connections: int) -> None:
         """Make parts while there is memory, and have enough workers for so many connections."""
-        while self._next_start < self._size and (self._memory.take() or not self._parts):
+        workers = self._workers_for(connections)
+        while (
+            self._next_start < self._size
+            and len(self._parts) < workers + _SPARE
+            and (self._memory.take() or not self._parts)
+        ):
             stop = min(self._next_start + self._options.part_size, self._size)
             part = Part(self._next_start, stop, self._stop)
             self._next_start = stop
             self._parts.append(part)
             self._todo.put(part)
-        wanted = min(self._workers_for(connections), len(self._parts))
+        wanted = min(workers, len(self._parts))
         while self._running < wanted:
             try:
                 self._start_worker()
