@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _THREAD: Final = "brolga-part"
 _SPARE: Final = 2  # parts beyond those that are received: a kill of the process loses them
+_SMALL: Final = 512  # bytes; an object of Python takes up to half of that
 
 
 class Part:
@@ -57,7 +58,7 @@ class Part:
         self.begin_s = time.monotonic()
         try:
             with stop_scope(self.stop_request):
-                for item in fetch(self.position, self.stop):
+                for item in _join_small(fetch(self.position, self.stop)):
                     if isinstance(item, BlobHead):
                         self.head_s = self.head_s or time.monotonic()
                         self.begun.put(True)  # noqa: FBT003 - an item of a queue
@@ -218,3 +219,20 @@ class Parts:
         wait_s += (part.head_s - part.begin_s - wait_s) / 4
         receive_s += (part.end_s - part.head_s - receive_s) / 4
         self._usual = wait_s, receive_s
+
+
+def _join_small(items: Iterator[BlobHead | Block]) -> Iterator[BlobHead | Block]:
+    """Yield items; join small blocks, so that what keeps them takes no more memory than bytes."""
+    small = bytearray()
+    for item in items:
+        if isinstance(item, BlobHead):
+            yield item
+        elif small or len(item) < _SMALL:
+            small += item
+            if len(small) >= _SMALL:
+                yield memoryview(small)
+                small = bytearray()
+        else:
+            yield item
+    if small:
+        yield memoryview(small)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import threading
 from typing import TYPE_CHECKING
 
@@ -9,7 +11,7 @@ import pytest
 
 from brolga.errors import TransportError
 from brolga.protocol import BlobHead
-from brolga.stores.parts import Parts
+from brolga.stores.parts import Part, Parts
 from brolga.stores.read_budget import ReadBudget, ReadOptions, Share
 from brolga.stream.worker import Stop, Worker, stop_scope
 
@@ -58,6 +60,26 @@ def test_parts_give_bytes_in_order(jobs: int) -> None:
     budget = ReadBudget(OPTIONS, jobs)
     assert read(make_parts(fetch, budget)) == DATA[10:]
     assert len(budget.parts.free) == 3
+
+
+@pytest.mark.parametrize("sizes", [[1], [2, 700], [700, 1], [511, 513]], ids=str)
+def test_part_joins_small_blocks(sizes: list[int]) -> None:
+    """Each block is an object of its own, which takes more memory than a byte."""
+
+    def dribble(start: int, stop: int) -> Iterator[BlobHead | Block]:
+        yield BlobHead(None)
+        size = itertools.cycle(sizes)
+        while start < stop:
+            end = min(start + next(size), stop)
+            yield data[start:end]
+            start = end
+
+    data = random.Random(1).randbytes(10_000)
+    part = Part(0, len(data), Stop())
+    part.receive(dribble)
+    blocks = [item for _ in range(part.items.qsize()) if (item := part.items.get()) is not None]
+    assert b"".join(blocks) == data  # type: ignore[arg-type] # none of them is an error
+    assert len(blocks) <= len(data) / 256
 
 
 def test_parts_go_on_without_memory() -> None:
