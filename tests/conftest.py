@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from tests.registries import EmbeddedRegistry
 
 if TYPE_CHECKING:
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+# No example has a deadline: the machine may be busy.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 # `make soak` draws new examples each time, and a failure prints how to repeat it.
-settings.register_profile(
-    "soak", max_examples=3000, deadline=None, derandomize=False, print_blob=True
-)
+settings.register_profile("soak", max_examples=3000, derandomize=False, print_blob=True)
 
 
 def pytest_configure() -> None:

@@ -207,6 +207,28 @@ def test_upload_releases_a_failure_that_it_survived() -> None:
         gc.enable()
 
 
+def test_upload_keeps_only_the_last_failure_of_many() -> None:
+    """Each traceback knows the block that was sent: many cuts must not keep many blocks."""
+    alive: list[weakref.ref[TransportError]] = []
+    most = 0
+
+    def answer(request: Request) -> Answer:
+        nonlocal most
+        most = max(most, sum(ref() is not None for ref in alive))
+        if request.method == "PATCH" and len(alive) < 4:
+            failure = TransportError("cut", reason="cut", sent=3)
+            alive.append(weakref.ref(failure))
+            return failure
+        return {"POST": ACCEPTED, "PATCH": NEXT, "PUT": CREATED}.get(request.method, located("0-0"))
+
+    gc.disable()
+    try:
+        drive(upload(attempts=9), answer)
+    finally:
+        gc.enable()
+    assert (len(alive), most) == (4, 1)
+
+
 def test_upload_restarts_after_400_to_a_resumed_session() -> None:
     """Not every registry has a code for bytes at a wrong offset."""
     play(

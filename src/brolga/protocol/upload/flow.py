@@ -372,6 +372,7 @@ class Upload:
             if is_unasked and (yield from self._find_blob(1)):
                 return
             raise cause
+        recovery.clear_frames(cause)
         if recovery.may_be_idle_timeout(error):
             self.silence.shorten()
         strategy = recovery.adapt(state, error, action)

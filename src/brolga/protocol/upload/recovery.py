@@ -72,6 +72,20 @@ def may_pass(error: BaseException) -> bool:
     return not isinstance(error, Exception)
 
 
+def clear_frames(error: BaseException) -> None:
+    """Clear the local variables in the tracebacks of a failure and its causes; keep their lines.
+
+    An upload keeps the failure that led to its state. Its frames know the block that was sent and
+    the state before, with the failure that led there: each cut would add a block for good.
+    """
+    import traceback
+
+    failure: BaseException | None = error
+    while failure is not None:
+        traceback.clear_frames(failure.__traceback__)
+        failure = failure.__cause__
+
+
 def _is_too_large(state: InSession, error: errors.BrolgaError) -> bool:
     """Return whether the registry needs smaller requests, or requests of known length.
 
