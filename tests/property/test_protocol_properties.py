@@ -58,6 +58,7 @@ from brolga.protocol import (
     mount_blob,
     put_manifest,
     read_blob,
+    read_range,
     referrers,
     remove_referrer,
     upload_bytes,
@@ -71,6 +72,7 @@ from brolga.spec.digest import Digest
 from brolga.spec.index import Index
 from brolga.spec.mediatypes import OCI_INDEX, OCI_MANIFEST
 from brolga.spec.reference import Repository
+from brolga.stores.blob_reader import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -206,10 +208,12 @@ def good(request: Request, target: str) -> Response:
         return Response(200, body=TOKENS[0])
     if request.method == "GET":
         listed = json.dumps({"tags": ["a"], "repositories": ["a"]}).encode()
-        start = request.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-")
+        wanted = request.headers.get("Range", "bytes=0-").removeprefix("bytes=")
+        start, _, last = wanted.partition("-")
         if request.stream_response and start != "0":
-            headers = {"content-range": f"bytes {start}-3/4"}
-            return Response(206, headers, body_stream=whole(b"blob"[int(start) :]))
+            headers = {"content-range": f"bytes {start}-{last or 3}/4"}
+            part = b"blob"[int(start) : int(last or 3) + 1]
+            return Response(206, headers, body_stream=whole(part))
         if request.stream_response:
             return Response(200, body_stream=whole(b"blob"))
         is_list = "tags/list" in request.url or "_catalog" in request.url
@@ -354,14 +358,23 @@ def test_upload_sends_no_put_after_incomplete_stream(data: st.DataObject) -> Non
 
 SOURCE = Repository.parse("registry.example/team/base")
 SMALL = Descriptor(OCI_MANIFEST, INDEX, len(RAW), artifact_type="text/plain")
+
+
+def read_verified(access: Access, size: int | None = None) -> Flow[bytes]:
+    """Read a blob as `stores.blob_reader` does."""
+    data = yield from collect_bytes(read_blob(access, BLOB.digest, size))
+    return b"".join(verify((block for block in [data]), BLOB.digest, size, HOME))
+
+
 FLOWS: dict[str, Callable[[Access], Flow[object]]] = {
     "upload a stream": lambda access: upload_known(access, BODY, lambda: BLOB),
     "upload bytes": lambda access: upload_bytes(access, b"blob", BLOB),
     "mount": lambda access: mount_blob(access, BLOB.digest, SOURCE),
     "has": lambda access: has_blob(access, BLOB),
     "delete a blob": lambda access: delete_blob(access, BLOB.digest),
-    "read": lambda access: collect_bytes(read_blob(access, BLOB.digest, BLOB.size)),
-    "read without a size": lambda access: collect_bytes(read_blob(access, BLOB.digest)),
+    "read": lambda access: read_verified(access, BLOB.size),
+    "read without a size": read_verified,
+    "part": lambda access: collect_bytes(read_range(access, BLOB.digest, 1, 3)),
     "get by tag": lambda access: get_manifest(access, "v1"),
     "get by digest": lambda access: get_manifest(access, str(INDEX)),
     "head by tag": lambda access: head_manifest(access, "v1"),
@@ -458,6 +471,9 @@ def test_every_flow_ends_in_result_or_typed_error(name: str, data: st.DataObject
         assert proved(registry)
     elif name.startswith("read"):
         assert result == b"blob"
+    elif name == "part":
+        assert isinstance(result, bytes)
+        assert len(result) == len(b"lo")
     elif isinstance(result, FetchedManifest):
         assert Digest.of(result.raw, result.digest.algorithm) == result.digest
         assert name == "get by tag" or result.digest == INDEX
