@@ -1,6 +1,6 @@
 """The uncompressed bytes of layers that are read one after the other.
 
-While one is read, a thread decompresses it ahead, and others read the next layers. The bytes that
+While one is read, a thread decompresses it ahead, and another reads the next one. The bytes that
 wait are bounded, whatever the number of layers and their sizes.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     _Blocks: TypeAlias = "Generator[Block, None, object] | ReadAhead"
 
-MAX_LAYERS: Final = 3  # that are read at a time
+MAX_LAYERS: Final = 2  # that are read at a time: each has some MiB in memory
 # Bytes that wait at most, and one block more.
 _COMPRESSED: Final = 2 << 20  # of each layer
 _UNCOMPRESSED: Final = 2 << 20  # of the layer that is read

@@ -57,6 +57,14 @@ LAYOUT = (
     "stores.layout.reading stores.layout.writing stores.progress stores.push stores.read_budget "
     "stores.store"
 )
+EXPORT = (
+    "images.blobs images.flatten images.hard_links images.hidden_files images.image images.index "
+    "images.layer_notes images.layer_streams images.paths images.whiteout_names images.whiteouts "
+    "protocol.blobs spec.blob spec.config stores.blob_reader stores.parts stores.progress "
+    "stores.read_budget stores.store stream.compression stream.decompression stream.iterables "
+    "stream.layer stream.pipeline stream.read_ahead stream.sources tar tar.completeness "
+    "tar.entries tar.reader tar.writer"
+)
 # What takes long to load, and few verbs need.
 HEAVY = (
     "anyio argparse asyncio backports bz2 concurrent csv ctypes decimal email hashlib "
@@ -83,6 +91,12 @@ VERBS = {
         ["manifest", "{}/app:v1"],
         f"{COMMAND} {REGISTRY} {MANIFEST} cli.commands.manifest",
         f"{NETWORK} hashlib json",
+    ),
+    "export": (
+        ["export", "{}/files"],
+        f"{COMMAND} {REGISTRY} {MANIFEST} {EXPORT} cli.commands.export",
+        # One arena of malloc for all threads, and what decompresses.
+        f"{NETWORK} ctypes hashlib isal json queue zlib zlib_ng",
     ),
     "extract": (
         ["extract", "{}/files", "{directory}/root"],

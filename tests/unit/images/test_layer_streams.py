@@ -64,7 +64,7 @@ def test_open_layers_yields_decompressed_layers_in_order() -> None:
     assert none_left()
 
 
-@pytest.mark.parametrize(("jobs", "count"), [(1, 1), (0, 1), (2, 2), (3, 3), (99, MAX_LAYERS)])
+@pytest.mark.parametrize(("jobs", "count"), [(1, 1), (0, 1), (2, 2), (99, MAX_LAYERS)])
 def test_next_layers_are_read_while_one_is(jobs: int, count: int) -> None:
     """As many at a time as there are jobs; the next one begins when the first was read."""
     source = Source()
@@ -99,7 +99,7 @@ def test_bytes_that_are_read_ahead_are_bounded() -> None:
         assert len(list(islice(next(opened), 20))) == 20
     assert 20 <= counts[0] <= 26
     assert counts[1] <= 3
-    assert counts[2] <= 3
+    assert counts[2] == 0
 
 
 def test_closing_ends_layers_that_are_read_ahead() -> None:
@@ -108,9 +108,9 @@ def test_closing_ends_layers_that_are_read_ahead() -> None:
     layers = [source.layer(f"{number}", *[bytes(MIB)] * 20) for number in range(4)]
     opened = open_layers(layers, LIMITS)
     next(iter(next(opened)))
-    source.wait("0 begun", "1 begun", "2 begun")
+    source.wait("0 begun", "1 begun")
     opened.close()
-    source.wait("0 ended", "1 ended", "2 ended")
+    source.wait("0 ended", "1 ended")
     assert source.events.empty()
     assert none_left()
 
