@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final, TextIO
 
 import click
@@ -17,7 +17,7 @@ import click
 from brolga.errors import BrolgaError, one_line, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 
@@ -26,7 +26,7 @@ _drawings: Final[list[TextIO]] = []  # the terminals at whose bottom progress is
 
 
 class OutputError(Exception):
-    """A result that stdout did not accept."""
+    """A result that stdout, or a file, did not accept."""
 
 
 def print_result(
@@ -93,9 +93,7 @@ def write_blocks(blocks: Iterable[bytes | memoryview], target: str = "-") -> Non
     if target != "-":
         from pathlib import Path  # slow to import
 
-        with replace_file(Path(target)) as write:
-            for block in blocks:
-                write(block)
+        _write_file(blocks, Path(target))
         return
     written = 0
     try:
@@ -108,25 +106,25 @@ def write_blocks(blocks: Iterable[bytes | memoryview], target: str = "-") -> Non
         raise
 
 
+def _write_file(blocks: Iterable[bytes | memoryview], target: Path) -> None:
+    from brolga.disk.files import atomic_file, write_all
+
+    with ExitStack() as stack:
+        with _name_in_errors(target):
+            is_special = target.exists() and not target.is_file()  # a pipe, /dev/null
+            opened = target.open("wb", buffering=0) if is_special else atomic_file(target)
+            file = stack.enter_context(opened)
+        for block in blocks:
+            with _name_in_errors(target):
+                write_all(file.fileno(), block)
+
+
 @contextmanager
-def replace_file(target: Path) -> Iterator[Callable[[bytes | memoryview], object]]:
-    """Return the write function of a new file, which replaces `target` if the block succeeds."""
-    if target.exists() and not target.is_file():  # a pipe, /dev/null
-        with target.open("wb") as file:
-            yield file.write
-        return
-    new = target.with_name(f".{target.name}.{os.getpid()}")
+def _name_in_errors(target: Path) -> Iterator[None]:
     try:
-        file = new.open("xb")
+        yield
     except OSError as error:
-        raise click.ClickException(f"{target} cannot be written: {error.strerror}") from error
-    try:
-        with file:
-            yield file.write
-        new.replace(target)
-    except BaseException:
-        new.unlink()
-        raise
+        raise OutputError(f"{target} cannot be written: {error.strerror}") from error
 
 
 def eprint(text: str) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _NEW_FILE: Final = 0o666  # before the umask
 _PERMISSIONS: Final = 0o777
+_MAX_NAME: Final = 50  # characters, so that a name of 255 bytes gets a temporary one
 _OPEN_FILES: Final = "/proc/self/fd"
 
 
@@ -58,7 +59,7 @@ def atomic_file(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
     is_new = not path.exists()
     if mode is None:
         mode = _NEW_FILE if is_new else path.stat().st_mode & _PERMISSIONS
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name[:_MAX_NAME]}.{secrets.token_hex(4)}")
     try:
         file, has_name = _open_new(temporary, mode)
     except OSError as error:

@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brolga.errors import BrolgaError, CorruptBlob, DigestMismatch, ExtractionError, LayerError
+from brolga.errors import CorruptBlob, DigestMismatch, ExtractionError, LayerError
 from brolga.extract.layer import LayerExtraction
 from brolga.extract.options import DEFAULT_OPTIONS, ExtractOptions
 from brolga.extract.report import Report
@@ -123,13 +123,13 @@ def _entry(extraction: LayerExtraction) -> str:
 
 @contextmanager
 def _hint_of(directory: str | os.PathLike[str]) -> Iterator[None]:
-    """Say in errors what to do about a directory that is not complete."""
+    """Say in errors, and interrupts, what to do about a directory that is not complete."""
     try:
         yield
     except OSError as error:
         raise ExtractionError(f"{os.fspath(directory)}: {error.strerror}") from error
-    except BrolgaError as error:
-        if not error.hint and (Path(directory) / os.fsdecode(NAME)).exists():
+    except BaseException as error:
+        if not getattr(error, "hint", "") and (Path(directory) / os.fsdecode(NAME)).exists():
             error.add_note(
                 f"{os.fspath(directory)} is not complete: the same command again goes on, and "
                 "--clean starts over"

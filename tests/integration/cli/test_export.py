@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,10 +115,30 @@ def test_export_reports_file_that_cannot_be_created(
     brolga: Brolga, app: str, tmp_path: Path
 ) -> None:
     """One line, which names the file as the user did."""
-    target = tmp_path / (250 * "n")
+    target = tmp_path / (256 * "n")
     outcome = brolga("export", app, str(target))
     assert (outcome.code, outcome.out) == (1, "")
-    assert outcome.err == f"brolga: {target} cannot be written: File name too long\n"
+    assert outcome.err == f"brolga: local: {target} cannot be written: File name too long\n"
+
+
+def test_export_names_file_that_cannot_be_written(brolga: Brolga, app: str) -> None:
+    """A full disk; the file's name says which one."""
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    outcome = brolga("export", app, "/dev/full")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err == "brolga: local: /dev/full cannot be written: No space left on device\n"
+
+
+def test_export_keeps_permissions_and_link(brolga: Brolga, app: str, tmp_path: Path) -> None:
+    """As `blob -o` does; what a killed export left under the name it would take is no obstacle."""
+    (tmp_path / "files.tar").touch(0o600)
+    (tmp_path / "link").symlink_to("files.tar")
+    (tmp_path / f".link.{os.getpid()}").touch()
+    assert brolga("export", app, str(tmp_path / "link")).code == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "files.tar").stat().st_mode & 0o777 == 0o600
+    assert tarfile.is_tarfile(tmp_path / "files.tar")
 
 
 def test_export_rejects_terminal(brolga: Brolga, monkeypatch: pytest.MonkeyPatch) -> None:

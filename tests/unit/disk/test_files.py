@@ -91,6 +91,14 @@ def test_atomic_file_replaces_the_target_of_a_link(directory: Path, is_there: bo
     assert names(directory / "there") == ["b.tar"]
 
 
+@pytest.mark.parametrize("name", [255 * "n", 85 * "語"], ids=["letters", "three-bytes"])
+def test_atomic_file_may_have_the_longest_name(directory: Path, name: str) -> None:
+    """Its temporary name is no longer."""
+    with atomic_file(directory / name) as file:
+        file.write(b"data")
+    assert names(directory) == [name]
+
+
 def test_atomic_file_error_names_the_path(directory: Path) -> None:
     """Not the temporary file's."""
     place = directory / "missing" / "a.tar"

@@ -15,9 +15,12 @@ from tests.tars import entry, layer, tar
 
 from brolga.errors import BrolgaError, CorruptBlob
 from brolga.extract import ExtractOptions, extract_layers
+from brolga.images import StoredBlob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from brolga.spec.blob import BlobStream
 
 ROOT = Path(__file__).parents[3]
 
@@ -49,6 +52,19 @@ def interrupted(directory: Path) -> None:
     """Extract a layer, and fail in a second one."""
     with pytest.raises(CorruptBlob):
         extract_layers([layer(tar(entry("a", b"1"))), layer(b"no tar" * 100)], directory)
+
+
+def test_interrupt_says_that_directory_is_not_complete(tmp_path: Path) -> None:
+    """The command shows it: who presses Ctrl-C learns what to do with the directory."""
+
+    def interrupt() -> BlobStream:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        extract_layers([StoredBlob(layer(tar("a")).descriptor, interrupt)], tmp_path / "d")
+    assert [note.partition(":")[0] for note in caught.value.__notes__] == [
+        f"{tmp_path / 'd'} is not complete"
+    ]
 
 
 def test_unfinished_extraction_is_not_taken_for_another_image(tmp_path: Path) -> None:
