@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 _THREAD: Final = "brolga-part"
 _SPARE: Final = 2  # parts beyond those that are received: a kill of the process loses them
-_SMALL: Final = 512  # bytes; an object of Python takes up to half of that
+# Bytes. A smaller block may keep far more: what a response that was cut left of its buffer.
+_SMALL: Final = 1 << 18
 
 
 class Part:

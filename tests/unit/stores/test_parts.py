@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import threading
+import weakref
 from typing import TYPE_CHECKING
 
 import pytest
@@ -80,6 +81,27 @@ def test_part_joins_small_blocks(sizes: list[int]) -> None:
     blocks = [item for _ in range(part.items.qsize()) if (item := part.items.get()) is not None]
     assert b"".join(blocks) == data  # type: ignore[arg-type] # none of them is an error
     assert len(blocks) <= len(data) / 256
+
+
+class _Buffer(bytearray):
+    """A buffer to which a weak reference is possible."""
+
+
+def test_part_keeps_no_buffer_that_a_cut_response_left() -> None:
+    """If a registry cuts each response after 16 KiB, each block begins another buffer."""
+    buffers: list[weakref.ref[_Buffer]] = []
+
+    def cut(start: int, stop: int) -> Iterator[BlobHead | Block]:
+        for position in range(start, stop, 1 << 14):
+            buffer = _Buffer(1 << 15)
+            buffers.append(weakref.ref(buffer))
+            yield BlobHead(None)
+            yield memoryview(buffer)[: min(1 << 14, stop - position)]
+
+    part = Part(0, 1 << 20, Stop())
+    part.receive(cut)
+    assert len(buffers) == 64
+    assert not any(buffer() for buffer in buffers)
 
 
 def test_parts_go_on_without_memory() -> None:
