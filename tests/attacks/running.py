@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from tests.attacks.corpus import ATTACKS, attack
 from tests.drawn_layers import STACKS, Drawn
 from tests.guard import guarded
@@ -47,12 +47,22 @@ def _run_all(examples: int, step: int) -> None:
     """Run all attacks, so many drawn ones, and those of each so many steps of an extraction."""
     from tests.property import test_extract_properties as properties
 
-    @settings(max_examples=examples, deadline=None, database=None)
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
     @given(stack_of=properties.HOSTILE)
     def extract_hostile(stack_of: list[list[properties.Hostile]]) -> None:
         properties.extract_hostile(stack_of, everything=True)
 
-    @settings(max_examples=examples, deadline=None, database=None)
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
     @given(stack_of=STACKS, form=properties.FORMS)
     def compare_with_reference(stack_of: list[list[Drawn]], form: int) -> None:
         properties.compare_with_reference(stack_of, form)
