@@ -87,6 +87,8 @@ class LayerNames:
         """Record what a hard link points to. Raises LayerError if it cannot be that."""
         if target == path:
             raise LayerError(f"the hard link {printable(path)} points to itself")
+        if target.startswith(path + b"/"):
+            raise LayerError(f"the hard link {printable(path)} points to what is in it")
         if target in self.directories:
             raise LayerError(
                 f"the hard link {printable(path)} points to {printable(target)}, a directory"

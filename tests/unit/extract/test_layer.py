@@ -149,6 +149,7 @@ def test_hard_link_to_symbolic_link_is_one(root: Path) -> None:
         ([tar("a/", link("b", "a"))], "points to 'a', a directory"),
         ([tar("a/"), tar(link("b", "a"))], "points to 'a', a directory"),
         ([tar(link("a", "a"))], "points to itself"),
+        ([tar("a/b"), tar(link("a", "a/b"))], "'a' points to what is in it"),
         ([tar("a", link("b", "a"), "a")], "comes after a hard link"),
         ([tar("a"), tar(link("b", "a"), ".wh.a")], "'a' is removed or replaced"),
         ([tar("d/a"), tar(link("b", "d/a"), "d")], "'d' is removed or replaced"),
@@ -167,7 +168,7 @@ def test_hard_link_to_symbolic_link_is_one(root: Path) -> None:
         ([tar(symlink("a", "."), "a/.brolga-extract/x")], "the name of the file that records"),
         ([tar(link("a", ".brolga-extract"))], "the name of the file that records"),
     ],
-    ids=range(22),
+    ids=range(23),
 )
 def test_entry_on_which_readers_differ_is_error(root: Path, tars: list[bytes], text: str) -> None:
     with pytest.raises(LayerError, match=r"^layer \d of \d, sha256:\w+, entry '") as caught:
