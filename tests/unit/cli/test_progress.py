@@ -194,7 +194,7 @@ def test_show_progress_sums_up_after_error(error: type[BaseException]) -> None:
         with pytest.raises(error), show_progress("auto", out, stopped_clock) as emit:
             emit(BEGUN)
             raise error
-        assert _Reader(number).wait_for("blob").pop() == "0 blobs: 0 B, 0:00:00"
+        assert _Reader(number).wait_for("0 blobs").pop() == "0 blobs: 0 B, 0:00:00"
 
 
 def test_show_progress_ignores_failure_of_stderr() -> None:
