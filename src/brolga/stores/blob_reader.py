@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from brolga import protocol
@@ -58,13 +59,21 @@ class BlobReader(Value):
 
     def read_range(self, digest: Digest, start: int, stop: int) -> Generator[Block, None, None]:
         """Yield the bytes from `start` to `stop`, which is not included. They are not verified."""
-        access = self.connect()
-        items: Generator[BlobHead | Block, None, None]
-        items = self.transport.stream(protocol.read_range(access, digest, start, stop))
-        with closing(items):
-            for item in items:
-                if not isinstance(item, BlobHead):
-                    yield item
+        flow = protocol.read_range(self.connect(), digest, start, stop)
+        yield from _drive(self.transport, flow, lambda _head: None)
+
+
+def _drive(
+    transport: Transport, flow: ReadFlow, note_head: Callable[[BlobHead], object]
+) -> Generator[Block, None, None]:
+    """Drive a flow; yield its bytes, and give its heads to `note_head`."""
+    items: Generator[BlobHead | Block, None, None] = transport.stream(flow)
+    with closing(items):
+        for item in items:
+            if isinstance(item, BlobHead):
+                note_head(item)
+            else:
+                yield item
 
 
 def verify(
@@ -170,20 +179,14 @@ class _Reading:
     def _request(self, wait: _Wait | None = None) -> Generator[Block, None, None]:
         """Yield the rest of the blob, read by one request."""
         flow = protocol.read_blob(self._access, self._digest, self._size, self._position)
-        return self._drive(flow, wait)
+        return _drive(self._transport, flow, partial(self._note_head, wait))
 
-    def _drive(self, flow: ReadFlow, wait: _Wait | None) -> Generator[Block, None, None]:
-        items: Generator[BlobHead | Block, None, None] = self._transport.stream(flow)
-        with closing(items):
-            for item in items:
-                if not isinstance(item, BlobHead):
-                    yield item
-                    continue
-                if self._size is None and item.size is not None:
-                    self._note_size(item.size)
-                self._size, self._url = item.size, item.url
-                if wait is not None:
-                    wait.begin()
+    def _note_head(self, wait: _Wait | None, head: BlobHead) -> None:
+        if self._size is None and head.size is not None:
+            self._note_size(head.size)
+        self._size, self._url = head.size, head.url
+        if wait is not None:
+            wait.begin()
 
     def _is_slow(self, wait: _Wait) -> bool:
         options = self._budget.options

@@ -42,17 +42,11 @@ class Part:
         self.position = start
         self.stop = stop
         self.attempt = attempt
-        self.is_left = False
         self.stop_request = Stop(parent, "another connection reads this part")
         # The end is None. An error is raised in the reader's thread.
         self.items: SimpleQueue[Block | BaseException | None] = SimpleQueue()
         self.begun: SimpleQueue[bool] = SimpleQueue()  # whether the response has begun, or failed
         self.begin_s = self.head_s = self.end_s = 0.0  # by time.monotonic(); 0 is not yet
-
-    def leave(self) -> None:
-        """Let the worker stop, and end."""
-        self.is_left = True
-        self.stop_request.request_once()
 
     def receive(self, fetch: Fetch) -> None:
         """Receive the bytes, in a worker thread."""
@@ -182,7 +176,7 @@ class Parts:
         part = first or self._todo.get()
         while part is not None and not self._stop.requests:
             part.receive(self._fetch)
-            part = None if part.is_left else self._todo.get()
+            part = None if part.stop_request.requests else self._todo.get()
 
     def _next_block(self) -> Block | None:
         """Return the next block of the first part, None at its end."""
@@ -211,7 +205,7 @@ class Parts:
         with suppress(RuntimeError):  # no thread is available: it goes on
             self._start_worker(rest)
             self._parts[0] = rest
-            part.leave()
+            part.stop_request.request_once()  # that ends its worker too
         return self._parts[0]
 
     def _note_end(self, part: Part) -> None:
